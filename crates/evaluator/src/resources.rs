@@ -1,0 +1,91 @@
+//! Whether a resource pattern names the resource asked about.
+//!
+//! Source: <https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_policies_elements_resource.html>
+
+use countersign_policy::arn::Arn;
+use countersign_policy::document::{Clause, ResourcePattern};
+use countersign_policy::pattern::{Filled, Glob, Token};
+
+use crate::context::Context;
+use crate::request::ResourceArn;
+use crate::truth::{Truth, any};
+
+/// The whole element: `NotResource` names all but what is listed (RULES.md 15).
+pub(crate) fn clause(
+    clause: &Clause<ResourcePattern>,
+    resource: &ResourceArn,
+    context: &Context,
+) -> Truth {
+    let listed = any(clause
+        .elements
+        .iter()
+        .map(|element| pattern(&element.value, resource, context, clause.negated)));
+    if clause.negated { !listed } else { listed }
+}
+
+fn pattern(
+    pattern: &ResourcePattern,
+    resource: &ResourceArn,
+    context: &Context,
+    negated: bool,
+) -> Truth {
+    if pattern.is_any() {
+        return Truth::True;
+    }
+    let arn = match resource {
+        // An action that names no resource is granted on `*` alone.
+        ResourceArn::Any => return Truth::False,
+        ResourceArn::Arn(arn) => arn,
+    };
+    // "You can't use a variable to replace parts of the ARN before the fifth colon."
+    if pattern.template.has_variable_before_fifth_colon() {
+        return Truth::Unknown;
+    }
+    match pattern.template.pattern(|key| context.look_up(key)) {
+        Filled::Glob(glob) => matches(&glob, arn),
+        // K4: NotResource with a variable that has no value.
+        Filled::NoValue(_) if negated => Truth::Unknown,
+        Filled::NoValue(_) => Truth::False,
+        Filled::Unclear(_) => Truth::Unknown,
+    }
+}
+
+/// Part by part, so that no `*` swallows a colon and reaches another account (RULES.md 12).
+fn matches(glob: &Glob, arn: &Arn) -> Truth {
+    let parts =
+        ["arn", arn.partition(), arn.service(), arn.region(), arn.account(), arn.resource()];
+    match glob.arn_parts(false) {
+        Some(patterns) => {
+            if !patterns.iter().zip(parts).all(|(pattern, part)| pattern.matches(part)) {
+                return Truth::False;
+            }
+            let [.., resource] = &patterns;
+            if has_wildcard_type(resource, arn.resource()) { Truth::Unknown } else { Truth::True }
+        }
+        None => short(glob, parts),
+    }
+}
+
+/// K7: "an ARN with fewer than the standard six fields" is completed with `*` by AWS, and matches nothing in simulators.
+fn short(glob: &Glob, parts: [&str; 6]) -> Truth {
+    let completed = glob
+        .tokens()
+        .split(|token| *token == Token::Char(':'))
+        .map(|part| Glob::from_tokens(part.to_vec()))
+        .zip(parts)
+        .all(|(pattern, part)| pattern.matches(part));
+    if completed { Truth::Unknown } else { Truth::False }
+}
+
+/// K7: a wildcard before the first `/` or `:` of the resource part, against a resource that has a type. AWS's page forbids it,
+/// live AWS matches it. A resource part that is `*` alone is nobody's quarrel.
+fn has_wildcard_type(pattern: &Glob, resource: &str) -> bool {
+    if pattern.tokens() == [Token::Many] {
+        return false;
+    }
+    let separates =
+        |token: &Token| matches!(token, Token::Char('/' | ':') | Token::Value('/' | ':'));
+    let kind = pattern.tokens().split(separates).next().unwrap_or_default();
+    resource.contains(['/', ':'])
+        && kind.iter().any(|token| matches!(token, Token::One | Token::Many))
+}

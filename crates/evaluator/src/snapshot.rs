@@ -1,0 +1,302 @@
+//! All policy data at one revision, in memory.
+//!
+//! Persistent maps: a clone is O(1) and shares everything, so that a decision reads one revision while the next is built.
+//! Knows entities and finds them; who they are for a decision is [`crate::subject`]'s.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use countersign_policy::Document;
+use countersign_policy::arn::AccountId;
+use countersign_policy::principal::IamArn;
+use imbl::OrdMap;
+
+use crate::policies::{Attached, PolicyType};
+use crate::principal::Realm;
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AccountEntry {
+    pub account: AccountId,
+}
+
+#[derive(Debug, Clone)]
+pub struct UserEntry {
+    pub account: AccountId,
+    /// `aws`
+    pub partition: String,
+    /// `/`, or `/team/`.
+    pub path: String,
+    pub name: String,
+    /// `AIDA…`
+    pub unique_id: String,
+    pub inline: Vec<Attached>,
+    /// ARNs of managed policies.
+    pub attached: Vec<Arc<str>>,
+    /// ARN of the boundary's managed policy.
+    pub boundary: Option<Arc<str>>,
+    pub tags: BTreeMap<String, String>,
+}
+
+impl UserEntry {
+    #[must_use]
+    pub fn arn(&self) -> IamArn {
+        IamArn::User {
+            partition: self.partition.clone(),
+            account: self.account,
+            path: self.path.clone(),
+            name: self.name.clone(),
+        }
+    }
+}
+
+#[derive(Debug, Clone)]
+pub struct RoleEntry {
+    pub account: AccountId,
+    /// `aws`
+    pub partition: String,
+    /// `/`, or `/team/`.
+    pub path: String,
+    pub name: String,
+    /// `AROA…`
+    pub unique_id: String,
+    pub inline: Vec<Attached>,
+    /// ARNs of managed policies.
+    pub attached: Vec<Arc<str>>,
+    /// ARN of the boundary's managed policy.
+    pub boundary: Option<Arc<str>>,
+    pub tags: BTreeMap<String, String>,
+    /// Of type [`PolicyType::Trust`].
+    pub trust: Attached,
+    /// Seconds, 3600 to 43200.
+    pub max_session_duration: u32,
+}
+
+impl RoleEntry {
+    #[must_use]
+    pub fn arn(&self) -> IamArn {
+        IamArn::Role {
+            partition: self.partition.clone(),
+            account: self.account,
+            path: self.path.clone(),
+            name: self.name.clone(),
+        }
+    }
+}
+
+/// A managed policy's default version; AWS's own (`arn:aws:iam::aws:policy/…`) are like all others.
+#[derive(Debug, Clone)]
+pub struct PolicyEntry {
+    pub arn: Arc<str>,
+    pub version_id: Arc<str>,
+    pub document: Arc<Document>,
+}
+
+impl PolicyEntry {
+    #[must_use]
+    pub fn as_attached(&self, policy_type: PolicyType) -> Attached {
+        Attached {
+            policy_type,
+            name: Arc::clone(&self.arn),
+            version_id: Some(Arc::clone(&self.version_id)),
+            document: Arc::clone(&self.document),
+            resolved: None,
+        }
+    }
+}
+
+/// The key of an identity that may speak for a service principal.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct CallerKey {
+    pub realm: Realm,
+    pub partition: String,
+    pub account: AccountId,
+    pub unique_id: String,
+}
+
+/// `BindServicePrincipal`: for this role alone, the caller speaks for the service.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BindingEntry {
+    pub caller: CallerKey,
+    /// `ec2.amazonaws.com`
+    pub service_principal: String,
+    pub role_arn: IamArn,
+    /// The role's unique id when it was bound.
+    pub role_id: String,
+}
+
+/// Names are unique without case.
+type EntityKey = (AccountId, String);
+/// Role, caller, service.
+type BindingKey = (String, CallerKey, String);
+
+fn entity_key(account: AccountId, name: &str) -> EntityKey {
+    (account, name.to_ascii_lowercase())
+}
+
+/// Policy data at one revision.
+#[derive(Debug, Clone, Default)]
+pub struct Snapshot {
+    accounts: OrdMap<AccountId, AccountEntry>,
+    users: OrdMap<EntityKey, Arc<UserEntry>>,
+    users_by_id: OrdMap<String, EntityKey>,
+    roles: OrdMap<EntityKey, Arc<RoleEntry>>,
+    roles_by_id: OrdMap<String, EntityKey>,
+    policies: OrdMap<Arc<str>, Arc<PolicyEntry>>,
+    bindings: OrdMap<BindingKey, Arc<BindingEntry>>,
+}
+
+/// How many entities a snapshot has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Counts {
+    pub accounts: usize,
+    pub users: usize,
+    pub roles: usize,
+    pub policies: usize,
+    pub bindings: usize,
+}
+
+impl Snapshot {
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    pub fn put_account(&mut self, entry: AccountEntry) {
+        self.accounts.insert(entry.account, entry);
+    }
+
+    pub fn remove_account(&mut self, account: AccountId) {
+        self.accounts.remove(&account);
+    }
+
+    /// Replaces the user of that name, if there is one.
+    pub fn put_user(&mut self, entry: UserEntry) {
+        let key = entity_key(entry.account, &entry.name);
+        let unique_id = entry.unique_id.clone();
+        if let Some(old) = self.users.insert(key.clone(), Arc::new(entry)) {
+            self.users_by_id.remove(&old.unique_id);
+        }
+        self.users_by_id.insert(unique_id, key);
+    }
+
+    pub fn remove_user(&mut self, account: AccountId, name: &str) {
+        if let Some(old) = self.users.remove(&entity_key(account, name)) {
+            self.users_by_id.remove(&old.unique_id);
+        }
+    }
+
+    /// Replaces the role of that name, if there is one.
+    pub fn put_role(&mut self, entry: RoleEntry) {
+        let key = entity_key(entry.account, &entry.name);
+        let unique_id = entry.unique_id.clone();
+        if let Some(old) = self.roles.insert(key.clone(), Arc::new(entry)) {
+            self.roles_by_id.remove(&old.unique_id);
+        }
+        self.roles_by_id.insert(unique_id, key);
+    }
+
+    pub fn remove_role(&mut self, account: AccountId, name: &str) {
+        if let Some(old) = self.roles.remove(&entity_key(account, name)) {
+            self.roles_by_id.remove(&old.unique_id);
+        }
+    }
+
+    pub fn put_policy(&mut self, entry: PolicyEntry) {
+        self.policies.insert(Arc::clone(&entry.arn), Arc::new(entry));
+    }
+
+    pub fn remove_policy(&mut self, arn: &str) {
+        self.policies.remove(arn);
+    }
+
+    pub fn put_binding(&mut self, entry: BindingEntry) {
+        let key =
+            (entry.role_arn.to_string(), entry.caller.clone(), entry.service_principal.clone());
+        self.bindings.insert(key, Arc::new(entry));
+    }
+
+    pub fn remove_binding(
+        &mut self,
+        caller: &CallerKey,
+        service_principal: &str,
+        role_arn: &IamArn,
+    ) {
+        self.bindings.remove(&(role_arn.to_string(), caller.clone(), service_principal.to_owned()));
+    }
+
+    /// Whether entities of this account live in the store.
+    #[must_use]
+    pub fn is_local(&self, account: AccountId) -> bool {
+        self.accounts.contains_key(&account)
+    }
+
+    /// The name's case does not count.
+    #[must_use]
+    pub fn user(&self, account: AccountId, name: &str) -> Option<&Arc<UserEntry>> {
+        self.users.get(&entity_key(account, name))
+    }
+
+    #[must_use]
+    pub fn user_by_id(&self, unique_id: &str) -> Option<&Arc<UserEntry>> {
+        self.users.get(self.users_by_id.get(unique_id)?)
+    }
+
+    /// The name's case does not count.
+    #[must_use]
+    pub fn role(&self, account: AccountId, name: &str) -> Option<&Arc<RoleEntry>> {
+        self.roles.get(&entity_key(account, name))
+    }
+
+    #[must_use]
+    pub fn role_by_id(&self, unique_id: &str) -> Option<&Arc<RoleEntry>> {
+        self.roles.get(self.roles_by_id.get(unique_id)?)
+    }
+
+    #[must_use]
+    pub fn policy(&self, arn: &str) -> Option<&Arc<PolicyEntry>> {
+        self.policies.get(arn)
+    }
+
+    /// What the caller may speak for, towards this role. A binding to a role that was made anew since does not count.
+    pub fn bindings<'a>(
+        &'a self,
+        caller: &'a CallerKey,
+        role_arn: &'a IamArn,
+    ) -> impl Iterator<Item = &'a Arc<BindingEntry>> {
+        let first = (role_arn.to_string(), caller.clone(), String::new());
+        self.bindings
+            .range(first..)
+            .map(|(_, binding)| binding)
+            .take_while(move |binding| binding.role_arn == *role_arn && binding.caller == *caller)
+            .filter(|binding| {
+                self.role_by_id(&binding.role_id).is_some_and(|role| role.arn() == binding.role_arn)
+            })
+    }
+
+    pub fn accounts(&self) -> impl Iterator<Item = &AccountEntry> {
+        self.accounts.values()
+    }
+
+    pub fn users(&self) -> impl Iterator<Item = &Arc<UserEntry>> {
+        self.users.values()
+    }
+
+    pub fn roles(&self) -> impl Iterator<Item = &Arc<RoleEntry>> {
+        self.roles.values()
+    }
+
+    pub fn policies(&self) -> impl Iterator<Item = &Arc<PolicyEntry>> {
+        self.policies.values()
+    }
+
+    #[must_use]
+    pub fn counts(&self) -> Counts {
+        Counts {
+            accounts: self.accounts.len(),
+            users: self.users.len(),
+            roles: self.roles.len(),
+            policies: self.policies.len(),
+            bindings: self.bindings.len(),
+        }
+    }
+}
