@@ -1,0 +1,43 @@
+//! Countersign's tokens: claims, keys, minting, verifying, and the binding of a proof to a request.
+//!
+//! Knows the form of a Countersign token (RFC 9068 `at+jwt`, ES256, at most 4 KiB), what makes one acceptable, and how an
+//! `ExchangeRequest` is bound to the proof that travels with it. `now` is always an argument, in seconds since 1970.
+//!
+//! Declines to know: the clock, the network, where public keys come from, which `jti`s and roles are revoked (each use asks
+//! elsewhere), and every token that Countersign itself did not sign.
+
+pub mod binding;
+mod canonical;
+pub mod claims;
+mod ecdsa;
+mod json;
+pub mod key;
+pub mod keyset;
+pub mod mint;
+pub mod thumbprint;
+pub mod verify;
+
+#[cfg(test)]
+mod attacks;
+#[cfg(test)]
+mod robustness;
+#[cfg(test)]
+mod samples;
+
+pub use binding::{Binding, BoundRequest, BoundTag};
+pub use claims::{Caller, Claims, Realm, Session};
+pub use key::{KeyError, PublicKey, SigningKey, jwks};
+pub use keyset::{KeyRecord, KeySet};
+pub use mint::{MintError, mint};
+pub use thumbprint::thumbprint;
+pub use verify::{Expected, SignedToken, TokenError, VerifiedToken, check_signature, verify};
+
+/// The longest token that is minted or verified, in bytes of its compact form. With the other header fields it stays under
+/// the 8 KiB that common HTTP stacks allow for all headers.
+pub const MAX_TOKEN_BYTES: usize = 4096;
+
+/// The longest life of a token, in seconds: 12 hours, the highest `MaxSessionDuration` a role may have.
+pub const MAX_LIFETIME_SECONDS: i64 = 43_200;
+
+/// How far, at most, an issuer's clock may run ahead of ours, in seconds.
+pub const MAX_LEEWAY_SECONDS: i64 = 5;

@@ -1,0 +1,277 @@
+//! Checking a token that Countersign itself signed.
+//!
+//! In two steps, so that the first may be remembered: `check_signature` costs a signature check and depends on the bytes
+//! alone; `SignedToken::check` is cheap, depends on `now` and on the keys' standing, and must be asked at each use.
+//!
+//! Declines to know revoked `jti`s, re-created roles and the revision a replica has reached: each use asks for those elsewhere.
+
+use std::sync::{Arc, LazyLock};
+
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use jsonwebtoken::errors::ErrorKind;
+use jsonwebtoken::{Algorithm, DecodingKey, Validation};
+use serde::Deserialize;
+use serde::de::IgnoredAny;
+use serde_json::{Map, Value};
+
+use crate::claims::Claims;
+use crate::ecdsa::{SIGNATURE_BYTES, is_low_s};
+use crate::json::{self, JsonFault};
+use crate::keyset::{KeyRecord, KeySet};
+use crate::mint::{ALG, TYP, lifetime_is_valid};
+use crate::{MAX_LEEWAY_SECONDS, MAX_TOKEN_BYTES};
+
+mod error;
+
+pub use error::{Part, TokenError};
+
+/// What a token must say to be accepted here.
+#[derive(Debug, Clone, Copy)]
+pub struct Expected<'a> {
+    /// Our issuer, compared byte by byte.
+    pub issuer: &'a str,
+    /// The asking service's own name, compared byte by byte.
+    pub audience: &'a str,
+    /// How far ahead of `now` a token's `iat` may lie, in seconds: 0 to 5, anything else is read as the nearer of the two.
+    /// An `exp` has no leeway.
+    pub leeway: i64,
+}
+
+/// A token whose signature holds, and whose claims are ours in form. Nothing is said of now: only `check` yields its claims.
+#[derive(Debug, Clone)]
+pub struct SignedToken {
+    kid: Arc<str>,
+    claims: Arc<Claims>,
+}
+
+/// A token that was good at the moment it was asked about. Only `SignedToken::check` makes one; it is not to be kept.
+#[derive(Debug)]
+pub struct VerifiedToken {
+    kid: Arc<str>,
+    claims: Arc<Claims>,
+}
+
+impl VerifiedToken {
+    pub fn claims(&self) -> &Claims {
+        &self.claims
+    }
+
+    /// The thumbprint of the key that signed.
+    pub fn kid(&self) -> &str {
+        &self.kid
+    }
+}
+
+/// Both steps: `check_signature`, then `SignedToken::check`. `now` is in seconds since 1970.
+///
+/// # Errors
+/// `TokenError`, the first reason found.
+pub fn verify(
+    token: &str,
+    keyset: &KeySet,
+    expected: &Expected<'_>,
+    now: i64,
+) -> Result<VerifiedToken, TokenError> {
+    check_signature(token, keyset)?.check(now, expected, keyset)
+}
+
+/// Checks form, header, signature and the claims' form (RFC 9068 section 4, RFC 8725). Cheap refusals come first.
+///
+/// # Errors
+/// `TokenError`, the first reason found.
+pub fn check_signature(token: &str, keyset: &KeySet) -> Result<SignedToken, TokenError> {
+    if token.len() > MAX_TOKEN_BYTES {
+        return Err(TokenError::TooLarge { bytes: token.len() });
+    }
+    let [header, payload, signature] = three_parts(token)?;
+    let kid = kid_of_header(object(Part::Header, header)?)?;
+    let record = usable(keyset, &kid)?;
+    let payload = object(Part::Payload, payload)?;
+    check_spelling(&decode(Part::Signature, signature)?)?;
+    check_with_library(token, record)?;
+    let claims = typed_claims(payload)?;
+    Ok(SignedToken { kid: kid.into(), claims: Arc::new(claims) })
+}
+
+impl SignedToken {
+    /// Checks what may change between two uses: the key's standing, issuer, audience, and the times at `now` (seconds since
+    /// 1970).
+    ///
+    /// # Errors
+    /// `TokenError`, the first reason found.
+    pub fn check(
+        &self,
+        now: i64,
+        expected: &Expected<'_>,
+        keyset: &KeySet,
+    ) -> Result<VerifiedToken, TokenError> {
+        let record = usable(keyset, &self.kid)?;
+        if now >= record.accept_until {
+            return Err(TokenError::RetiredKey { kid: self.kid.to_string() });
+        }
+        let claims = &self.claims;
+        if claims.iss != expected.issuer {
+            return Err(TokenError::WrongIssuer);
+        }
+        if claims.aud != expected.audience {
+            return Err(TokenError::WrongAudience);
+        }
+        check_times(claims, now, expected.leeway.clamp(0, MAX_LEEWAY_SECONDS))?;
+        Ok(VerifiedToken { kid: Arc::clone(&self.kid), claims: Arc::clone(claims) })
+    }
+
+    /// The thumbprint of the key that signed.
+    pub fn kid(&self) -> &str {
+        &self.kid
+    }
+
+    /// The token's own name: what revocation and replay are keyed by, since a token's bytes may have a twin. A memory of
+    /// checked signatures is the opposite: keyed by all the token's bytes (or their hash), or it vouches for a forgery.
+    pub fn jti(&self) -> &str {
+        &self.claims.jti
+    }
+
+    /// When there is no more use in remembering it, in seconds since 1970.
+    pub fn expires_at(&self) -> i64 {
+        self.claims.exp
+    }
+}
+
+fn three_parts(token: &str) -> Result<[&str; 3], TokenError> {
+    let mut parts = token.split('.');
+    match (parts.next(), parts.next(), parts.next(), parts.next()) {
+        (Some(header), Some(payload), Some(signature), None) => Ok([header, payload, signature]),
+        (_, _, _, _) => Err(TokenError::NotThreeParts),
+    }
+}
+
+fn decode(part: Part, text: &str) -> Result<Vec<u8>, TokenError> {
+    URL_SAFE_NO_PAD.decode(text).map_err(|_| TokenError::Malformed { part })
+}
+
+fn object(part: Part, text: &str) -> Result<Map<String, Value>, TokenError> {
+    json::object(&decode(part, text)?).map_err(|fault| match fault {
+        JsonFault::Syntax | JsonFault::NotAnObject => TokenError::Malformed { part },
+        JsonFault::DuplicateMember(name) => {
+            TokenError::DuplicateMember { part, name: error::shown(&name) }
+        }
+        JsonFault::TooDeep => TokenError::TooDeep { part },
+    })
+}
+
+/// RFC 8725 section 3.11 (explicit typing) and 3.1 (one algorithm). `crit`, `jwk`, `jku`, `x5u`, `x5c`, `zip`, `b64` and all
+/// else is refused: a header member that asks for something this reader does not do must not be passed over.
+fn kid_of_header(header: Map<String, Value>) -> Result<String, TokenError> {
+    let (mut typ, mut alg, mut kid) = (None, None, None);
+    for (name, value) in header {
+        match name.as_str() {
+            "typ" => typ = Some(value),
+            "alg" => alg = Some(value),
+            "kid" => kid = Some(value),
+            _ => {
+                return Err(TokenError::UnknownHeaderMember { name: error::shown(&name) });
+            }
+        }
+    }
+    if typ != Some(Value::from(TYP)) {
+        return Err(TokenError::WrongType);
+    }
+    if alg != Some(Value::from(ALG)) {
+        return Err(TokenError::WrongAlgorithm);
+    }
+    match kid {
+        Some(Value::String(kid)) if is_key_id(&kid) => Ok(kid),
+        Some(_) | None => Err(TokenError::InvalidKeyId),
+    }
+}
+
+fn is_key_id(kid: &str) -> bool {
+    (1..=128).contains(&kid.len())
+        && kid.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_')
+}
+
+fn usable<'k>(keyset: &'k KeySet, kid: &str) -> Result<&'k KeyRecord, TokenError> {
+    let record =
+        keyset.lookup(kid).ok_or_else(|| TokenError::UnknownKey { kid: kid.to_owned() })?;
+    if record.revoked {
+        return Err(TokenError::RevokedKey { kid: kid.to_owned() });
+    }
+    Ok(record)
+}
+
+/// The twin (r, n − s) would verify too, and would be the same token in other bytes.
+fn check_spelling(signature: &[u8]) -> Result<(), TokenError> {
+    if signature.len() != SIGNATURE_BYTES {
+        return Err(TokenError::Malformed { part: Part::Signature });
+    }
+    if !is_low_s(signature) {
+        return Err(TokenError::HighSignature);
+    }
+    Ok(())
+}
+
+/// The signature, and that the registered claims are there. The library reads the clock for its own time checks, so they are
+/// off, and ours follow; it cannot require `iat` and `jti`, so ours does.
+static VALIDATION: LazyLock<Validation> = LazyLock::new(|| {
+    let mut validation = Validation::new(Algorithm::ES256);
+    validation.set_required_spec_claims(&["exp", "aud", "iss", "sub"]);
+    validation.validate_exp = false;
+    validation.validate_nbf = false;
+    validation.validate_aud = false;
+    validation
+});
+
+fn check_with_library(token: &str, record: &KeyRecord) -> Result<(), TokenError> {
+    let key = DecodingKey::from_ec_der(record.public.point());
+    match jsonwebtoken::decode::<IgnoredAny>(token, &key, &VALIDATION) {
+        Ok(_) => Ok(()),
+        Err(failure) => Err(match failure.kind() {
+            ErrorKind::MissingRequiredClaim(name) => {
+                TokenError::MissingClaim { name: name.clone() }
+            }
+            // Claims of a kind that the library cannot read; it looks at them once the signature holds.
+            ErrorKind::Json(failure) => {
+                TokenError::InvalidClaims { reason: error::shown(&failure.to_string()) }
+            }
+            // The library's list is open, and grows. Whatever it is, it is a refusal.
+            _ => TokenError::InvalidSignature,
+        }),
+    }
+}
+
+/// The claims, all of them understood: written again they must be what was read, so that nothing was passed over and no
+/// absence has two spellings.
+fn typed_claims(payload: Map<String, Value>) -> Result<Claims, TokenError> {
+    let payload = Value::Object(payload);
+    let claims = Claims::deserialize(&payload).map_err(|failure| TokenError::InvalidClaims {
+        reason: error::shown(&failure.to_string()),
+    })?;
+    let again = serde_json::to_value(&claims).map_err(|failure| TokenError::InvalidClaims {
+        reason: error::shown(&failure.to_string()),
+    })?;
+    if again != payload {
+        return Err(TokenError::InvalidClaims {
+            reason: "not in the form that the issuer writes".to_owned(),
+        });
+    }
+    match claims.contradiction() {
+        Some(name) => Err(TokenError::ContradictoryClaim { name }),
+        None => Ok(claims),
+    }
+}
+
+fn check_times(claims: &Claims, now: i64, leeway: i64) -> Result<(), TokenError> {
+    let Claims { iat, exp, .. } = *claims;
+    if !lifetime_is_valid(iat, exp) {
+        return Err(TokenError::Lifetime { iat, exp });
+    }
+    if iat > now.saturating_add(leeway) {
+        return Err(TokenError::IssuedInTheFuture { iat });
+    }
+    // RFC 7519 section 4.1.4: not accepted on or after the expiration time.
+    if now >= exp {
+        return Err(TokenError::Expired { exp });
+    }
+    Ok(())
+}
