@@ -1,0 +1,14 @@
+//! Follows the policy store's Watch, and holds what it says in memory: one [`World`] at one revision, behind an atomic pointer. A
+//! reader never waits for the follower, and sees one revision from beginning to end.
+//!
+//! It decides nothing, and keeps nothing on disk yet.
+
+mod follow;
+pub mod records;
+mod revision;
+mod world;
+
+pub use follow::{Behind, Follower, Replica, View};
+pub use records::Unreadable;
+pub use revision::{MalformedRevision, Revision};
+pub use world::World;

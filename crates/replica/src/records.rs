@@ -1,0 +1,191 @@
+//! From the records that the store keeps to the entries that the evaluator reads. This is the only such place, for the store's own
+//! authorization too: two readings of one record would be two policies.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use countersign_evaluator::{
+    Attached, PolicyType, Realm, Resolved, ResolvedPrincipals,
+    snapshot::{AccountEntry, BindingEntry, CallerKey, PolicyEntry, RoleEntry, UserEntry},
+};
+use countersign_policy::{arn::AccountId, document::Document, parse};
+use countersign_proto::policy::v1::{self as proto};
+
+/// A record that the evaluator cannot read. The store parses every document on the way in, so it means damage, or a newer store.
+#[derive(Debug, thiserror::Error)]
+pub enum Unreadable {
+    /// A document does not parse.
+    #[error("the document of `{owner}` does not parse: {error}")]
+    Document {
+        /// Whose document.
+        owner: String,
+        /// What is wrong with it.
+        error: String,
+    },
+    /// A field holds what it may not.
+    #[error("the record `{owner}` has a bad `{field}`: `{value}`")]
+    Field {
+        /// Whose record.
+        owner: String,
+        /// Which field.
+        field: &'static str,
+        /// What it holds.
+        value: String,
+    },
+    /// A record without content, or of a kind that this version does not know.
+    #[error("the record `{key}` is of a kind that this version does not know")]
+    UnknownKind {
+        /// The record's key.
+        key: String,
+    },
+}
+
+const PARTITION: &str = "aws";
+
+fn field(owner: &str, field: &'static str, value: &str) -> Unreadable {
+    Unreadable::Field { owner: owner.to_owned(), field, value: value.to_owned() }
+}
+
+fn account_id(owner: &str, text: &str) -> Result<AccountId, Unreadable> {
+    text.parse().map_err(|_| field(owner, "account_id", text))
+}
+
+fn document(owner: &str, text: &str) -> Result<Arc<Document>, Unreadable> {
+    parse::parse(text)
+        .map(Arc::new)
+        .map_err(|error| Unreadable::Document { owner: owner.to_owned(), error: error.to_string() })
+}
+
+fn inline(owner: &str, policies: &[proto::InlinePolicy]) -> Result<Vec<Attached>, Unreadable> {
+    policies
+        .iter()
+        .map(|policy| {
+            let owner = format!("{owner}, inline policy {}", policy.policy_name);
+            Ok(Attached {
+                policy_type: PolicyType::Identity,
+                name: policy.policy_name.as_str().into(),
+                version_id: None,
+                document: document(&owner, &policy.policy_document)?,
+                resolved: None,
+            })
+        })
+        .collect()
+}
+
+fn attached(arns: &[String]) -> Vec<Arc<str>> {
+    arns.iter().map(|arn| arn.as_str().into()).collect()
+}
+
+/// A local account.
+///
+/// # Errors
+/// When the number is not one.
+pub fn account(record: &proto::AccountRecord) -> Result<AccountEntry, Unreadable> {
+    Ok(AccountEntry { account: account_id("account", &record.account_id)? })
+}
+
+/// A user.
+///
+/// # Errors
+/// When a document does not parse, or the account is none.
+pub fn user(record: &proto::UserRecord) -> Result<UserEntry, Unreadable> {
+    let owner = format!("user {}", record.user_name);
+    Ok(UserEntry {
+        account: account_id(&owner, &record.account_id)?,
+        partition: PARTITION.into(),
+        path: record.path.clone(),
+        name: record.user_name.clone(),
+        unique_id: record.user_id.clone(),
+        inline: inline(&owner, &record.inline_policies)?,
+        attached: attached(&record.attached_policy_arns),
+        boundary: None,
+        tags: BTreeMap::new(),
+    })
+}
+
+/// A role.
+///
+/// # Errors
+/// When a document does not parse, the account is none, or a principal's realm is unknown.
+pub fn role(record: &proto::RoleRecord) -> Result<RoleEntry, Unreadable> {
+    let owner = format!("role {}", record.role_name);
+    let trust = Attached {
+        policy_type: PolicyType::Trust,
+        name: "trust policy".into(),
+        version_id: None,
+        document: document(&owner, &record.assume_role_policy_document)?,
+        resolved: Some(Arc::new(resolved(&owner, &record.resolved_principals)?)),
+    };
+    Ok(RoleEntry {
+        account: account_id(&owner, &record.account_id)?,
+        partition: PARTITION.into(),
+        path: record.path.clone(),
+        name: record.role_name.clone(),
+        unique_id: record.role_id.clone(),
+        inline: inline(&owner, &record.inline_policies)?,
+        attached: attached(&record.attached_policy_arns),
+        boundary: None,
+        tags: BTreeMap::new(),
+        trust,
+        max_session_duration: u32::try_from(record.max_session_duration).map_err(|_| {
+            field(&owner, "max_session_duration", &record.max_session_duration.to_string())
+        })?,
+    })
+}
+
+fn resolved(
+    owner: &str,
+    principals: &[proto::ResolvedPrincipal],
+) -> Result<ResolvedPrincipals, Unreadable> {
+    let mut resolved = ResolvedPrincipals::default();
+    for principal in principals {
+        let unique_id = match principal.unique_id.as_str() {
+            "" => None,
+            unique_id => Some(unique_id.to_owned()),
+        };
+        let entry = Resolved { realm: realm(owner, principal.realm)?, unique_id };
+        resolved.insert(principal.principal.as_str(), entry);
+    }
+    Ok(resolved)
+}
+
+fn realm(owner: &str, number: i32) -> Result<Realm, Unreadable> {
+    match proto::Realm::try_from(number) {
+        Ok(proto::Realm::Countersign) => Ok(Realm::Countersign),
+        Ok(proto::Realm::Aws) => Ok(Realm::Aws),
+        Ok(proto::Realm::Unspecified) | Err(_) => Err(field(owner, "realm", &number.to_string())),
+    }
+}
+
+/// A managed policy, by its default version.
+///
+/// # Errors
+/// When the document does not parse.
+pub fn policy(record: &proto::ManagedPolicyRecord) -> Result<PolicyEntry, Unreadable> {
+    Ok(PolicyEntry {
+        arn: record.arn.as_str().into(),
+        version_id: record.default_version_id.as_str().into(),
+        document: document(&record.arn, &record.document)?,
+    })
+}
+
+/// A service principal's binding.
+///
+/// # Errors
+/// When an account or the realm is none.
+pub fn binding(record: &proto::ServicePrincipalBindingRecord) -> Result<BindingEntry, Unreadable> {
+    let owner = format!("binding of {} for {}", record.service_principal, record.role_arn);
+    Ok(BindingEntry {
+        caller: CallerKey {
+            realm: realm(&owner, record.caller_realm)?,
+            partition: PARTITION.into(),
+            account: account_id(&owner, &record.caller_account_id)?,
+            unique_id: record.caller_unique_id.clone(),
+        },
+        service_principal: record.service_principal.clone(),
+        role_arn: record
+            .role_arn
+            .parse()
+            .map_err(|_| field(&owner, "role_arn", &record.role_arn))?,
+        role_id: record.role_id.clone(),
+    })
+}

@@ -1,0 +1,190 @@
+//! All that a follower has been told, at one revision.
+
+use std::{collections::HashMap, sync::Arc};
+
+use countersign_evaluator::snapshot::{BindingEntry, Snapshot};
+use countersign_policy::arn::AccountId;
+use countersign_proto::policy::v1::{
+    AccessKeyRecord, PinnedPrincipalRecord, Record, SigningKeyRecord, record,
+};
+use countersign_token::{
+    key::PublicKey,
+    keyset::{KeyRecord, KeySet},
+};
+
+use crate::records::{self, Unreadable};
+
+/// All that a follower has been told. Cloning shares structure.
+#[derive(Clone, Default)]
+pub struct World {
+    snapshot: Snapshot,
+    keys: KeySet,
+    signing_keys: Arc<HashMap<String, SigningKeyRecord>>,
+    access_keys: imbl::HashMap<String, Arc<AccessKeyRecord>>,
+    pinned: imbl::HashMap<String, Arc<PinnedPrincipalRecord>>,
+    /// What each stored key stands for, so that a deletion, which names the key alone, takes the right thing away.
+    held: imbl::HashMap<String, Held>,
+}
+
+#[derive(Clone)]
+enum Held {
+    Account(AccountId),
+    User(AccountId, String),
+    Role(AccountId, String),
+    Policy(Arc<str>),
+    AccessKey(String),
+    Binding(Arc<BindingEntry>),
+    SigningKey(String),
+    Pinned(String),
+}
+
+impl World {
+    /// Policies and principals.
+    #[must_use]
+    pub fn snapshot(&self) -> &Snapshot {
+        &self.snapshot
+    }
+
+    /// The keys that tokens may be signed with.
+    #[must_use]
+    pub fn keys(&self) -> &KeySet {
+        &self.keys
+    }
+
+    /// The signing keys as they are stored, in no order.
+    pub fn signing_keys(&self) -> impl Iterator<Item = &SigningKeyRecord> {
+        self.signing_keys.values()
+    }
+
+    /// The owner of an access key.
+    #[must_use]
+    pub fn access_key(&self, access_key_id: &str) -> Option<&AccessKeyRecord> {
+        self.access_keys.get(access_key_id).map(AsRef::as_ref)
+    }
+
+    /// The unique id that an external principal is pinned to.
+    #[must_use]
+    pub fn pinned(&self, partition: &str, account_id: &str, principal_name: &str) -> Option<&str> {
+        self.pinned
+            .get(&pin_key(partition, account_id, principal_name))
+            .map(|record| record.unique_id.as_str())
+    }
+
+    /// Takes a record in, in place of what was held under its key.
+    ///
+    /// # Errors
+    /// When the record cannot be read. What was held under its key is then gone: an old policy must not outlive its change.
+    pub fn put(&mut self, record: &Record) -> Result<(), Unreadable> {
+        self.delete(&record.key);
+        let unknown = || Unreadable::UnknownKind { key: record.key.clone() };
+        let held = match record.record.as_ref().ok_or_else(unknown)? {
+            record::Record::Account(account) => {
+                let entry = records::account(account)?;
+                let held = Held::Account(entry.account);
+                self.snapshot.put_account(entry);
+                held
+            }
+            record::Record::User(user) => {
+                let entry = records::user(user)?;
+                let held = Held::User(entry.account, entry.name.clone());
+                self.snapshot.put_user(entry);
+                held
+            }
+            record::Record::Role(role) => {
+                let entry = records::role(role)?;
+                let held = Held::Role(entry.account, entry.name.clone());
+                self.snapshot.put_role(entry);
+                held
+            }
+            record::Record::ManagedPolicy(policy) => {
+                let entry = records::policy(policy)?;
+                let held = Held::Policy(entry.arn.clone());
+                self.snapshot.put_policy(entry);
+                held
+            }
+            record::Record::AccessKey(key) => {
+                let id = key.access_key_id.clone();
+                self.access_keys.insert(id.clone(), Arc::new(key.clone()));
+                Held::AccessKey(id)
+            }
+            record::Record::ServicePrincipalBinding(binding) => {
+                let entry = records::binding(binding)?;
+                self.snapshot.put_binding(entry.clone());
+                Held::Binding(Arc::new(entry))
+            }
+            record::Record::SigningKey(key) => {
+                self.put_signing_key(key)?;
+                Held::SigningKey(key.kid.clone())
+            }
+            record::Record::PinnedPrincipal(pinned) => {
+                let key = pin_key(&pinned.partition, &pinned.account_id, &pinned.principal_name);
+                self.pinned.insert(key.clone(), Arc::new(pinned.clone()));
+                Held::Pinned(key)
+            }
+        };
+        self.held.insert(record.key.clone(), held);
+        Ok(())
+    }
+
+    /// Forgets what is held under `key`.
+    pub fn delete(&mut self, key: &str) {
+        match self.held.remove(key) {
+            None => {}
+            Some(Held::Account(account)) => self.snapshot.remove_account(account),
+            Some(Held::User(account, name)) => self.snapshot.remove_user(account, &name),
+            Some(Held::Role(account, name)) => self.snapshot.remove_role(account, &name),
+            Some(Held::Policy(arn)) => self.snapshot.remove_policy(&arn),
+            Some(Held::AccessKey(id)) => {
+                self.access_keys.remove(&id);
+            }
+            Some(Held::Binding(entry)) => {
+                let BindingEntry { caller, service_principal, role_arn, role_id: _ } = &*entry;
+                self.snapshot.remove_binding(caller, service_principal, role_arn);
+            }
+            Some(Held::SigningKey(kid)) => {
+                Arc::make_mut(&mut self.signing_keys).remove(&kid);
+                self.rebuild_keys();
+            }
+            Some(Held::Pinned(key)) => {
+                self.pinned.remove(&key);
+            }
+        }
+    }
+
+    fn put_signing_key(&mut self, record: &SigningKeyRecord) -> Result<(), Unreadable> {
+        // Read once here, so that a key that cannot be read is refused when it arrives, not when it is needed.
+        key_record(record)?;
+        Arc::make_mut(&mut self.signing_keys).insert(record.kid.clone(), record.clone());
+        self.rebuild_keys();
+        Ok(())
+    }
+
+    /// There are a handful of keys, and they change daily.
+    fn rebuild_keys(&mut self) {
+        self.keys =
+            self.signing_keys.values().filter_map(|record| key_record(record).ok()).collect();
+    }
+}
+
+fn pin_key(partition: &str, account_id: &str, principal_name: &str) -> String {
+    format!("{partition}:{account_id}:{principal_name}")
+}
+
+fn key_record(record: &SigningKeyRecord) -> Result<KeyRecord, Unreadable> {
+    let unreadable = |field, value: &str| Unreadable::Field {
+        owner: format!("signing key {}", record.kid),
+        field,
+        value: value.to_owned(),
+    };
+    let public = PublicKey::from_jwk(&record.jwk).map_err(|_| unreadable("jwk", &record.jwk))?;
+    if public.kid() != record.kid {
+        return Err(unreadable("kid", public.kid()));
+    }
+    let accept_until = record.accept_until.as_ref().map(|time| time.seconds);
+    Ok(KeyRecord {
+        public,
+        accept_until: accept_until.ok_or_else(|| unreadable("accept_until", ""))?,
+        revoked: record.revoked,
+        revision: String::new(),
+    })
+}

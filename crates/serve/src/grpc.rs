@@ -1,0 +1,212 @@
+//! A gRPC server as every service runs one: its own services, reflection, health, limits, and a drain that ends.
+
+use std::{
+    io,
+    net::SocketAddr,
+    time::{Duration, Instant},
+};
+
+use tokio::net::TcpListener;
+use tokio_stream::wrappers::TcpListenerStream;
+use tonic::{
+    service::{Routes, RoutesBuilder},
+    transport::{Channel, Endpoint, Server},
+};
+use tonic_health::{
+    ServingStatus,
+    pb::{HealthCheckRequest, health_check_response, health_client::HealthClient},
+    server::HealthReporter,
+};
+
+use crate::Shutdown;
+
+/// A drain that takes longer is cut off.
+const DRAIN: Duration = Duration::from_secs(10);
+
+/// What a service adds to, before it is served.
+pub struct GrpcServer {
+    routes: RoutesBuilder,
+    health: HealthReporter,
+}
+
+/// Why a server ended before it was told to.
+#[derive(Debug, thiserror::Error)]
+pub enum ServeError {
+    /// The reflection service could not be made from the descriptors.
+    #[error("the descriptors do not make a reflection service: {0}")]
+    Reflection(String),
+    /// The transport failed.
+    #[error("the server failed: {0}")]
+    Transport(#[from] tonic::transport::Error),
+    /// The socket failed.
+    #[error("the socket failed: {0}")]
+    Io(#[from] io::Error),
+}
+
+impl GrpcServer {
+    /// A server with reflection (v1 and v1alpha, google.rpc's error details included) and health. Each name of
+    /// `service_names` is NOT_SERVING until it is said to serve.
+    ///
+    /// # Errors
+    /// When the descriptors are not well formed.
+    pub async fn new(
+        descriptors: &'static [u8],
+        service_names: &[&str],
+    ) -> Result<Self, ServeError> {
+        let reflection = || {
+            tonic_reflection::server::Builder::configure()
+                .register_encoded_file_descriptor_set(descriptors)
+                .register_encoded_file_descriptor_set(tonic_types::pb::FILE_DESCRIPTOR_SET)
+                .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+                .with_service_name("grpc.health.v1.Health")
+        };
+        let mut v1 = reflection();
+        let mut v1alpha = reflection();
+        for name in service_names {
+            v1 = v1.with_service_name(*name);
+            v1alpha = v1alpha.with_service_name(*name);
+        }
+        let v1 = v1.build_v1().map_err(|error| ServeError::Reflection(error.to_string()))?;
+        let v1alpha =
+            v1alpha.build_v1alpha().map_err(|error| ServeError::Reflection(error.to_string()))?;
+
+        let (health, health_service) = tonic_health::server::health_reporter();
+        for name in service_names {
+            health.set_service_status(*name, ServingStatus::NotServing).await;
+        }
+        // The empty name stands for the whole server (the health protocol's own rule).
+        health.set_service_status("", ServingStatus::NotServing).await;
+
+        let mut routes = Routes::builder();
+        routes.add_service(v1).add_service(v1alpha).add_service(health_service);
+        Ok(Self { routes, health })
+    }
+
+    /// Where the service's own routes are added.
+    pub fn routes(&mut self) -> &mut RoutesBuilder {
+        &mut self.routes
+    }
+
+    /// Tells health what is served.
+    #[must_use]
+    pub fn health(&self) -> Health {
+        Health(self.health.clone())
+    }
+
+    /// Serves until `shutdown`, then drains.
+    ///
+    /// # Errors
+    /// When the transport fails.
+    pub async fn serve(self, listener: TcpListener, shutdown: Shutdown) -> Result<(), ServeError> {
+        let signal = shutdown.clone();
+        let serving = Server::builder()
+            .tcp_nodelay(true)
+            .max_concurrent_streams(1024)
+            .http2_keepalive_interval(Some(Duration::from_secs(30)))
+            .http2_keepalive_timeout(Some(Duration::from_secs(10)))
+            .add_routes(self.routes.routes())
+            .serve_with_incoming_shutdown(TcpListenerStream::new(listener), async move {
+                signal.wait().await;
+            });
+        let cut_off = async {
+            shutdown.wait().await;
+            tokio::time::sleep(DRAIN).await;
+        };
+        tokio::select! {
+            ended = serving => ended.map_err(ServeError::from),
+            () = cut_off => {
+                tracing::warn!("connections were still open {}s after the drain began", DRAIN.as_secs());
+                Ok(())
+            }
+        }
+    }
+}
+
+/// Tells health what is served.
+#[derive(Clone)]
+pub struct Health(HealthReporter);
+
+impl Health {
+    /// The named services, and so the server, answer from now on.
+    pub async fn serving(&self, service_names: &[&str]) {
+        self.set(service_names, ServingStatus::Serving).await;
+    }
+
+    /// They do not.
+    pub async fn not_serving(&self, service_names: &[&str]) {
+        self.set(service_names, ServingStatus::NotServing).await;
+    }
+
+    async fn set(&self, service_names: &[&str], status: ServingStatus) {
+        for name in service_names {
+            self.0.set_service_status(*name, status).await;
+        }
+        self.0.set_service_status("", status).await;
+    }
+}
+
+/// A channel to a Countersign service, connected when it is first used.
+///
+/// # Errors
+/// When `origin` is no URI.
+pub fn channel(origin: &str) -> Result<Channel, tonic::transport::Error> {
+    Ok(Endpoint::from_shared(origin.to_owned())?
+        .tcp_nodelay(true)
+        .connect_timeout(Duration::from_secs(5))
+        .http2_keep_alive_interval(Duration::from_secs(20))
+        .keep_alive_while_idle(true)
+        .connect_lazy())
+}
+
+/// Waits until `service_name` at `origin` says SERVING.
+///
+/// # Errors
+/// With its last word, when it has not said so within `patience`.
+pub async fn wait_until_serving(
+    origin: &str,
+    service_name: &str,
+    patience: Duration,
+) -> Result<(), NotServing> {
+    let deadline = Instant::now() + patience;
+    let not_serving = |last: String| NotServing {
+        service_name: service_name.to_owned(),
+        origin: origin.to_owned(),
+        last,
+    };
+    let mut health =
+        HealthClient::new(channel(origin).map_err(|error| not_serving(error.to_string()))?);
+    loop {
+        let request = HealthCheckRequest { service: service_name.to_owned() };
+        let last = match health.check(request).await {
+            Ok(answer)
+                if answer.get_ref().status() == health_check_response::ServingStatus::Serving =>
+            {
+                return Ok(());
+            }
+            Ok(answer) => answer.get_ref().status().as_str_name().to_owned(),
+            Err(status) => status.message().to_owned(),
+        };
+        if Instant::now() >= deadline {
+            return Err(not_serving(last));
+        }
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+/// A service that did not come up in time.
+#[derive(Debug, thiserror::Error)]
+#[error("`{service_name}` at {origin} is not serving: {last}")]
+pub struct NotServing {
+    service_name: String,
+    origin: String,
+    last: String,
+}
+
+/// `http://` and the address that a listener took.
+///
+/// # Errors
+/// When the socket does not know its address.
+pub fn origin(listener: &TcpListener) -> io::Result<String> {
+    let address: SocketAddr = listener.local_addr()?;
+    Ok(format!("http://{address}"))
+}
