@@ -1,0 +1,38 @@
+//! What the policy store is told when it starts.
+
+use std::path::PathBuf;
+
+use countersign_policy::arn::AccountId;
+use countersign_serve::ServiceIdentities;
+
+/// What the policy store is told when it starts.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Where everything is kept. Made if it is not there.
+    pub data_dir: PathBuf,
+    /// The first account; the administrator of this one is the operator. Fixed at the first start.
+    pub account: AccountId,
+    /// The issuer of the tokens that callers show: the gateway's.
+    pub issuer: String,
+    /// The one region of credential scopes.
+    pub region: String,
+    /// The parts of Countersign that may call as such.
+    pub identities: ServiceIdentities,
+}
+
+impl Config {
+    /// The embedded store's folder.
+    pub fn store_folder(&self) -> PathBuf {
+        self.data_dir.join("store")
+    }
+
+    /// The key that secrets are sealed under.
+    pub fn sealing_key(&self) -> PathBuf {
+        self.data_dir.join("sealing.key")
+    }
+
+    /// The root's access key, in the form of AWS's `credential_process`.
+    pub fn root_credentials(&self) -> PathBuf {
+        self.data_dir.join("root-credentials.json")
+    }
+}

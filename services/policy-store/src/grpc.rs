@@ -1,0 +1,217 @@
+//! The wire: unwraps a request, hands it to its RPC in `rpc`, and wraps the answer. An RPC that a later version implements says so,
+//! behind the same door.
+
+use std::{future::Future, pin::Pin};
+
+use countersign_proto::policy::v1::{policy_store_service_server::PolicyStoreService, *};
+use countersign_serve::Fault;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Request, Response, Status, Streaming, transport::server::TcpConnectInfo};
+
+use crate::{
+    authn::Caller,
+    authz::Ask,
+    rpc::{Call, PolicyStore},
+    watch,
+};
+
+/// What tonic's service traits return.
+type Answer<'a, T> = Pin<Box<dyn Future<Output = Result<Response<T>, Status>> + Send + 'a>>;
+
+/// Who calls, as the door wrote it down. Without the door there is nobody, and nobody may do anything.
+fn open<T>(request: Request<T>) -> Result<(Call, T), Status> {
+    let caller = request
+        .extensions()
+        .get::<Caller>()
+        .cloned()
+        .ok_or_else(|| Status::from(countersign_serve::authn::missing_credentials()))?;
+    let source = request
+        .extensions()
+        .get::<TcpConnectInfo>()
+        .and_then(TcpConnectInfo::remote_addr)
+        .map(|address| address.ip());
+    Ok((Call { caller, source }, request.into_inner()))
+}
+
+fn log(rpc: &'static str, caller: &Caller, outcome: Result<(), &crate::error::Error>) {
+    let caller: &dyn std::fmt::Display = match caller {
+        Caller::Service(name) => name,
+        Caller::Session(claims) => &claims.sub,
+    };
+    match outcome {
+        Ok(()) => tracing::debug!(rpc, %caller, "done"),
+        Err(error) => tracing::info!(rpc, %caller, %error, "refused"),
+    }
+}
+
+macro_rules! rpcs {
+    ($($rpc:ident($request:ty) -> $response:ty;)*) => {$(
+        fn $rpc<'a, 'b>(&'a self, request: Request<$request>) -> Answer<'b, $response>
+        where
+            'a: 'b,
+            Self: 'b,
+        {
+            Box::pin(async move {
+                let (call, message) = open(request)?;
+                let caller = call.caller.clone();
+                let answer = PolicyStore::$rpc(self, call, message).await;
+                log(stringify!($rpc), &caller, answer.as_ref().map(|_| ()));
+                Ok(Response::new(answer?))
+            })
+        }
+    )*};
+}
+
+macro_rules! later {
+    ($($rpc:ident($request:ty) -> $response:ty;)*) => {$(
+        fn $rpc<'a, 'b>(&'a self, request: Request<$request>) -> Answer<'b, $response>
+        where
+            'a: 'b,
+            Self: 'b,
+        {
+            Box::pin(async move {
+                open(request)?;
+                Err(Fault::rpc_not_implemented(stringify!($rpc)).into())
+            })
+        }
+    )*};
+}
+
+#[tonic::async_trait]
+impl PolicyStoreService for PolicyStore {
+    rpcs! {
+        create_user(CreateUserRequest) -> CreateUserResponse;
+        get_user(GetUserRequest) -> GetUserResponse;
+        list_users(ListUsersRequest) -> ListUsersResponse;
+        update_user(UpdateUserRequest) -> UpdateUserResponse;
+        delete_user(DeleteUserRequest) -> DeleteUserResponse;
+        attach_user_policy(AttachUserPolicyRequest) -> AttachUserPolicyResponse;
+        detach_user_policy(DetachUserPolicyRequest) -> DetachUserPolicyResponse;
+        list_attached_user_policies(ListAttachedUserPoliciesRequest) -> ListAttachedUserPoliciesResponse;
+        put_user_policy(PutUserPolicyRequest) -> PutUserPolicyResponse;
+        get_user_policy(GetUserPolicyRequest) -> GetUserPolicyResponse;
+        delete_user_policy(DeleteUserPolicyRequest) -> DeleteUserPolicyResponse;
+        list_user_policies(ListUserPoliciesRequest) -> ListUserPoliciesResponse;
+        create_access_key(CreateAccessKeyRequest) -> CreateAccessKeyResponse;
+        list_access_keys(ListAccessKeysRequest) -> ListAccessKeysResponse;
+        update_access_key(UpdateAccessKeyRequest) -> UpdateAccessKeyResponse;
+        delete_access_key(DeleteAccessKeyRequest) -> DeleteAccessKeyResponse;
+        create_role(CreateRoleRequest) -> CreateRoleResponse;
+        get_role(GetRoleRequest) -> GetRoleResponse;
+        list_roles(ListRolesRequest) -> ListRolesResponse;
+        update_role(UpdateRoleRequest) -> UpdateRoleResponse;
+        update_assume_role_policy(UpdateAssumeRolePolicyRequest) -> UpdateAssumeRolePolicyResponse;
+        delete_role(DeleteRoleRequest) -> DeleteRoleResponse;
+        attach_role_policy(AttachRolePolicyRequest) -> AttachRolePolicyResponse;
+        detach_role_policy(DetachRolePolicyRequest) -> DetachRolePolicyResponse;
+        list_attached_role_policies(ListAttachedRolePoliciesRequest) -> ListAttachedRolePoliciesResponse;
+        put_role_policy(PutRolePolicyRequest) -> PutRolePolicyResponse;
+        get_role_policy(GetRolePolicyRequest) -> GetRolePolicyResponse;
+        delete_role_policy(DeleteRolePolicyRequest) -> DeleteRolePolicyResponse;
+        list_role_policies(ListRolePoliciesRequest) -> ListRolePoliciesResponse;
+        create_policy(CreatePolicyRequest) -> CreatePolicyResponse;
+        get_policy(GetPolicyRequest) -> GetPolicyResponse;
+        list_policies(ListPoliciesRequest) -> ListPoliciesResponse;
+        delete_policy(DeletePolicyRequest) -> DeletePolicyResponse;
+        create_policy_version(CreatePolicyVersionRequest) -> CreatePolicyVersionResponse;
+        get_policy_version(GetPolicyVersionRequest) -> GetPolicyVersionResponse;
+        list_policy_versions(ListPolicyVersionsRequest) -> ListPolicyVersionsResponse;
+        delete_policy_version(DeletePolicyVersionRequest) -> DeletePolicyVersionResponse;
+        set_default_policy_version(SetDefaultPolicyVersionRequest) -> SetDefaultPolicyVersionResponse;
+        list_entities_for_policy(ListEntitiesForPolicyRequest) -> ListEntitiesForPolicyResponse;
+        create_account(CreateAccountRequest) -> CreateAccountResponse;
+        list_accounts(ListAccountsRequest) -> ListAccountsResponse;
+        bind_service_principal(BindServicePrincipalRequest) -> BindServicePrincipalResponse;
+        list_service_principal_bindings(ListServicePrincipalBindingsRequest) -> ListServicePrincipalBindingsResponse;
+        delete_service_principal_binding(DeleteServicePrincipalBindingRequest) -> DeleteServicePrincipalBindingResponse;
+        publish_signing_key(PublishSigningKeyRequest) -> PublishSigningKeyResponse;
+        list_signing_keys(ListSigningKeysRequest) -> ListSigningKeysResponse;
+        revoke_signing_key(RevokeSigningKeyRequest) -> RevokeSigningKeyResponse;
+        derive_signing_key(DeriveSigningKeyRequest) -> DeriveSigningKeyResponse;
+        consume_proof(ConsumeProofRequest) -> ConsumeProofResponse;
+        pin_principal(PinPrincipalRequest) -> PinPrincipalResponse;
+    }
+
+    later! {
+        tag_user(TagUserRequest) -> TagUserResponse;
+        untag_user(UntagUserRequest) -> UntagUserResponse;
+        list_user_tags(ListUserTagsRequest) -> ListUserTagsResponse;
+        put_user_permissions_boundary(PutUserPermissionsBoundaryRequest) -> PutUserPermissionsBoundaryResponse;
+        delete_user_permissions_boundary(DeleteUserPermissionsBoundaryRequest) -> DeleteUserPermissionsBoundaryResponse;
+        get_access_key_last_used(GetAccessKeyLastUsedRequest) -> GetAccessKeyLastUsedResponse;
+        create_group(CreateGroupRequest) -> CreateGroupResponse;
+        get_group(GetGroupRequest) -> GetGroupResponse;
+        list_groups(ListGroupsRequest) -> ListGroupsResponse;
+        update_group(UpdateGroupRequest) -> UpdateGroupResponse;
+        delete_group(DeleteGroupRequest) -> DeleteGroupResponse;
+        add_user_to_group(AddUserToGroupRequest) -> AddUserToGroupResponse;
+        remove_user_from_group(RemoveUserFromGroupRequest) -> RemoveUserFromGroupResponse;
+        list_groups_for_user(ListGroupsForUserRequest) -> ListGroupsForUserResponse;
+        attach_group_policy(AttachGroupPolicyRequest) -> AttachGroupPolicyResponse;
+        detach_group_policy(DetachGroupPolicyRequest) -> DetachGroupPolicyResponse;
+        list_attached_group_policies(ListAttachedGroupPoliciesRequest) -> ListAttachedGroupPoliciesResponse;
+        put_group_policy(PutGroupPolicyRequest) -> PutGroupPolicyResponse;
+        get_group_policy(GetGroupPolicyRequest) -> GetGroupPolicyResponse;
+        delete_group_policy(DeleteGroupPolicyRequest) -> DeleteGroupPolicyResponse;
+        list_group_policies(ListGroupPoliciesRequest) -> ListGroupPoliciesResponse;
+        tag_role(TagRoleRequest) -> TagRoleResponse;
+        untag_role(UntagRoleRequest) -> UntagRoleResponse;
+        list_role_tags(ListRoleTagsRequest) -> ListRoleTagsResponse;
+        put_role_permissions_boundary(PutRolePermissionsBoundaryRequest) -> PutRolePermissionsBoundaryResponse;
+        delete_role_permissions_boundary(DeleteRolePermissionsBoundaryRequest) -> DeleteRolePermissionsBoundaryResponse;
+        tag_policy(TagPolicyRequest) -> TagPolicyResponse;
+        untag_policy(UntagPolicyRequest) -> UntagPolicyResponse;
+        list_policy_tags(ListPolicyTagsRequest) -> ListPolicyTagsResponse;
+        get_account_summary(GetAccountSummaryRequest) -> GetAccountSummaryResponse;
+        get_account_authorization_details(GetAccountAuthorizationDetailsRequest) -> GetAccountAuthorizationDetailsResponse;
+        import_account_authorization_details(ImportAccountAuthorizationDetailsRequest) -> ImportAccountAuthorizationDetailsResponse;
+        simulate_principal_policy(SimulatePrincipalPolicyRequest) -> SimulatePrincipalPolicyResponse;
+        simulate_custom_policy(SimulateCustomPolicyRequest) -> SimulateCustomPolicyResponse;
+        put_resource_policy(PutResourcePolicyRequest) -> PutResourcePolicyResponse;
+        get_resource_policy(GetResourcePolicyRequest) -> GetResourcePolicyResponse;
+        delete_resource_policy(DeleteResourcePolicyRequest) -> DeleteResourcePolicyResponse;
+        create_organizational_unit(CreateOrganizationalUnitRequest) -> CreateOrganizationalUnitResponse;
+        update_organizational_unit(UpdateOrganizationalUnitRequest) -> UpdateOrganizationalUnitResponse;
+        delete_organizational_unit(DeleteOrganizationalUnitRequest) -> DeleteOrganizationalUnitResponse;
+        list_organizational_units_for_parent(ListOrganizationalUnitsForParentRequest) -> ListOrganizationalUnitsForParentResponse;
+        move_account(MoveAccountRequest) -> MoveAccountResponse;
+        create_guardrail(CreateGuardrailRequest) -> CreateGuardrailResponse;
+        get_guardrail(GetGuardrailRequest) -> GetGuardrailResponse;
+        update_guardrail(UpdateGuardrailRequest) -> UpdateGuardrailResponse;
+        delete_guardrail(DeleteGuardrailRequest) -> DeleteGuardrailResponse;
+        list_guardrails(ListGuardrailsRequest) -> ListGuardrailsResponse;
+        attach_guardrail(AttachGuardrailRequest) -> AttachGuardrailResponse;
+        detach_guardrail(DetachGuardrailRequest) -> DetachGuardrailResponse;
+        list_targets_for_guardrail(ListTargetsForGuardrailRequest) -> ListTargetsForGuardrailResponse;
+        lookup_events(LookupEventsRequest) -> LookupEventsResponse;
+        revoke_role_sessions(RevokeRoleSessionsRequest) -> RevokeRoleSessionsResponse;
+        revoke_token(RevokeTokenRequest) -> RevokeTokenResponse;
+    }
+
+    type WatchStream = ReceiverStream<Result<WatchResponse, Status>>;
+
+    async fn watch(
+        &self,
+        request: Request<Streaming<WatchRequest>>,
+    ) -> Result<Response<Self::WatchStream>, Status> {
+        let (call, mut requests) = open(request)?;
+        match &call.caller {
+            Caller::Service(_) => {}
+            // The records of every account are in it: the operator's account alone may follow.
+            Caller::Session(_) => {
+                let ask = Ask::new("countersign:Watch", "*");
+                self.authorizer.operator_account(&call.caller, call.source, ask).await?;
+            }
+        }
+        let start = watch::start(&mut requests).await?;
+        let kinds = watch::kinds(&start)?;
+        let (sender, receiver) = tokio::sync::mpsc::channel(8);
+        let feed = watch::Feed {
+            store: self.store.clone(),
+            followers: self.followers.clone(),
+            shutdown: self.shutdown.clone(),
+        };
+        tokio::spawn(watch::follow(feed, start, kinds, requests, sender));
+        Ok(Response::new(ReceiverStream::new(receiver)))
+    }
+}

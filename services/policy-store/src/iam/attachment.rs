@@ -1,0 +1,98 @@
+//! Managed policies, attached to users and roles.
+
+use countersign_policy::arn::AccountId;
+use countersign_proto::policy::v1::ManagedPolicyRecord;
+
+use super::{policy, quota, role, user};
+use crate::{
+    error::Error,
+    layout::{self, Mark},
+    view::{Plan, View},
+};
+
+/// To whom.
+#[derive(Clone, Copy)]
+pub enum To<'a> {
+    /// A user, by name.
+    User(&'a str),
+    /// A role, by name.
+    Role(&'a str),
+}
+
+/// Attaches a policy of the account, or one of AWS's own. Attaching it again changes nothing, and is no error (as in IAM).
+pub fn attach(
+    view: &View,
+    plan: &mut Plan,
+    account: &AccountId,
+    to: To<'_>,
+    policy_arn: &str,
+) -> Result<(), Error> {
+    let policy = attachable(view, account, policy_arn)?;
+    change(view, plan, account, to, |arns, unique_id, plan| {
+        if arns.iter().any(|arn| arn == policy_arn) {
+            return Ok(());
+        }
+        if arns.len() >= quota::ATTACHED_POLICIES {
+            let what = "policies attached to one user or role".to_owned();
+            return Err(Error::LimitExceeded { what, limit: quota::ATTACHED_POLICIES });
+        }
+        arns.push(policy_arn.to_owned());
+        plan.put(&layout::attachment(&policy.policy_id, unique_id), &Mark {});
+        Ok(())
+    })
+}
+
+/// Takes a policy away.
+pub fn detach(
+    view: &View,
+    plan: &mut Plan,
+    account: &AccountId,
+    from: To<'_>,
+    policy_arn: &str,
+) -> Result<(), Error> {
+    let policy = policy::find(view, policy_arn)?;
+    change(view, plan, account, from, |arns, unique_id, plan| {
+        let before = arns.len();
+        arns.retain(|arn| arn != policy_arn);
+        if arns.len() == before {
+            return Err(Error::no_such("attached policy", policy_arn));
+        }
+        plan.delete(&layout::attachment(&policy.policy_id, unique_id));
+        Ok(())
+    })
+}
+
+/// A policy of another account is not there for this one.
+fn attachable(
+    view: &View,
+    account: &AccountId,
+    policy_arn: &str,
+) -> Result<ManagedPolicyRecord, Error> {
+    let policy = policy::find(view, policy_arn)?;
+    if policy.account_id == account.as_str() || policy.account_id == layout::AWS {
+        return Ok(policy);
+    }
+    Err(Error::no_such("policy", policy_arn))
+}
+
+fn change(
+    view: &View,
+    plan: &mut Plan,
+    account: &AccountId,
+    to: To<'_>,
+    change: impl FnOnce(&mut Vec<String>, &str, &mut Plan) -> Result<(), Error>,
+) -> Result<(), Error> {
+    match to {
+        To::User(name) => {
+            let mut record = user::find(view, account, name)?;
+            change(&mut record.attached_policy_arns, &record.user_id, plan)?;
+            plan.put(&layout::user(account, name), &record);
+        }
+        To::Role(name) => {
+            let mut record = role::find(view, account, name)?;
+            change(&mut record.attached_policy_arns, &record.role_id, plan)?;
+            plan.put(&layout::role(account, name), &record);
+        }
+    }
+    Ok(())
+}

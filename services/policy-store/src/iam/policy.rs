@@ -1,0 +1,228 @@
+//! Managed policies and their versions.
+
+use countersign_policy::{
+    arn::AccountId,
+    findings::{DocumentKind, Finding},
+};
+use countersign_proto::policy::v1::{
+    AttachedPolicy, ManagedPolicyRecord, PolicyVersionRecord, PolicyVersionSummary,
+};
+
+use super::{document, name, quota};
+use crate::{
+    convert::{self, Paging},
+    error::Error,
+    layout::{self, UniqueId},
+    view::{Plan, View},
+};
+
+/// A managed policy to be made.
+pub struct NewPolicy {
+    pub policy_name: String,
+    pub path: String,
+    pub policy_document: String,
+    pub description: String,
+}
+
+/// The managed policy that an ARN names.
+pub fn find(view: &View, arn: &str) -> Result<ManagedPolicyRecord, Error> {
+    let (account, _, policy_name) = name::parse_policy_arn("policy_arn", arn)?;
+    let found = view.find(&layout::policy(account, policy_name))?;
+    // The path and the spelling are part of the ARN; the key holds neither.
+    found.filter(|policy| policy.arn == arn).ok_or_else(|| Error::no_such("policy", arn))
+}
+
+/// One that the account may change: AWS's own are nobody's to change.
+fn find_own(view: &View, account: &AccountId, arn: &str) -> Result<ManagedPolicyRecord, Error> {
+    let policy = find(view, arn)?;
+    if policy.account_id == account.as_str() {
+        return Ok(policy);
+    }
+    Err(Error::AccessDenied { message: format!("`{arn}` is not this account's policy to change") })
+}
+
+fn key(policy: &ManagedPolicyRecord) -> layout::Key<ManagedPolicyRecord> {
+    layout::policy(&policy.account_id, &policy.policy_name)
+}
+
+/// Makes a policy, with its first version.
+pub fn create(
+    view: &View,
+    plan: &mut Plan,
+    account: &AccountId,
+    new: &NewPolicy,
+) -> Result<(ManagedPolicyRecord, Vec<Finding>), Error> {
+    name::name("policy_name", &new.policy_name, 128)?;
+    let path = name::path("path", &new.path)?;
+    name::description("description", &new.description, 1_000)?;
+    let accepted =
+        document::accept("policy_document", &new.policy_document, DocumentKind::ManagedPolicy)?;
+    let key = layout::policy(account.as_str(), &new.policy_name);
+    if view.find(&key)?.is_some() {
+        return Err(Error::exists("policy", &new.policy_name));
+    }
+    let policy_id = view.unique_id("ANPA");
+    let version_id = "v1".to_owned();
+    let record = ManagedPolicyRecord {
+        account_id: account.to_string(),
+        path: path.to_owned(),
+        policy_name: new.policy_name.clone(),
+        policy_id: policy_id.clone(),
+        arn: name::policy_arn(account.as_str(), path, &new.policy_name),
+        description: new.description.clone(),
+        create_date: Some(view.now()),
+        update_date: Some(view.now()),
+        default_version_id: version_id.clone(),
+        document: new.policy_document.clone(),
+        versions: vec![PolicyVersionSummary {
+            version_id: version_id.clone(),
+            create_date: Some(view.now()),
+        }],
+        last_version_number: 1,
+    };
+    plan.put(&key, &record);
+    plan.put(&layout::unique_id(&policy_id), &UniqueId { key: key.to_string() });
+    put_version(plan, &record, &version_id, &new.policy_document);
+    Ok((record, accepted.findings))
+}
+
+fn put_version(plan: &mut Plan, policy: &ManagedPolicyRecord, version_id: &str, text: &str) {
+    let version = PolicyVersionRecord { document: text.to_owned() };
+    plan.put(&layout::policy_version(&policy.policy_id, version_id), &version);
+}
+
+/// Deletes a policy that nobody has, and that has but its default version.
+pub fn delete(view: &View, plan: &mut Plan, account: &AccountId, arn: &str) -> Result<(), Error> {
+    let policy = find_own(view, account, arn)?;
+    let mut holds = Vec::new();
+    if !view.is_empty(&layout::attachments(&policy.policy_id))? {
+        holds.push("users or roles that it is attached to".to_owned());
+    }
+    holds.extend(
+        policy
+            .versions
+            .iter()
+            .filter(|version| version.version_id != policy.default_version_id)
+            .map(|version| format!("version {}", version.version_id)),
+    );
+    if !holds.is_empty() {
+        let what = holds.join(", ");
+        return Err(Error::DeleteConflict { kind: "policy", name: arn.to_owned(), what });
+    }
+    plan.delete(&layout::policy_version(&policy.policy_id, &policy.default_version_id));
+    plan.delete(&layout::unique_id(&policy.policy_id));
+    plan.delete(&key(&policy));
+    Ok(())
+}
+
+/// Adds a version, and makes it the default if asked to.
+pub fn create_version(
+    view: &View,
+    plan: &mut Plan,
+    account: &AccountId,
+    arn: &str,
+    policy_document: &str,
+    set_as_default: bool,
+) -> Result<(PolicyVersionSummary, bool, Vec<Finding>), Error> {
+    let mut policy = find_own(view, account, arn)?;
+    let accepted =
+        document::accept("policy_document", policy_document, DocumentKind::ManagedPolicy)?;
+    if policy.versions.len() >= quota::POLICY_VERSIONS {
+        let what = format!("versions of `{arn}`; delete one that is not the default");
+        return Err(Error::LimitExceeded { what, limit: quota::POLICY_VERSIONS });
+    }
+    policy.last_version_number += 1;
+    let version = PolicyVersionSummary {
+        version_id: format!("v{}", policy.last_version_number),
+        create_date: Some(view.now()),
+    };
+    policy.versions.push(version.clone());
+    policy.update_date = Some(view.now());
+    if set_as_default {
+        policy.default_version_id.clone_from(&version.version_id);
+        policy_document.clone_into(&mut policy.document);
+    }
+    put_version(plan, &policy, &version.version_id, policy_document);
+    plan.put(&key(&policy), &policy);
+    Ok((version, set_as_default, accepted.findings))
+}
+
+/// One version of a policy, and its document.
+pub fn find_version(
+    view: &View,
+    arn: &str,
+    version_id: &str,
+) -> Result<(ManagedPolicyRecord, PolicyVersionSummary, String), Error> {
+    let policy = find(view, arn)?;
+    let summary = summary(&policy, version_id)?;
+    let key = layout::policy_version(&policy.policy_id, version_id);
+    let document = view.find(&key)?.map(|version| version.document);
+    let missing = || Error::no_such("policy version", format!("{arn} {version_id}"));
+    Ok((policy, summary, document.ok_or_else(missing)?))
+}
+
+fn summary(policy: &ManagedPolicyRecord, version_id: &str) -> Result<PolicyVersionSummary, Error> {
+    if version_id.is_empty() {
+        return Err(Error::validation("version_id", "is required, such as `v1`"));
+    }
+    let found = policy.versions.iter().find(|version| version.version_id == version_id);
+    found.cloned().ok_or_else(|| {
+        let shown: String = version_id.chars().take(40).collect();
+        Error::no_such("policy version", format!("{} {shown}", policy.arn))
+    })
+}
+
+/// Deletes a version that is not the default.
+pub fn delete_version(
+    view: &View,
+    plan: &mut Plan,
+    account: &AccountId,
+    arn: &str,
+    version_id: &str,
+) -> Result<(), Error> {
+    let mut policy = find_own(view, account, arn)?;
+    let version = summary(&policy, version_id)?;
+    if version.version_id == policy.default_version_id {
+        return Err(Error::DeleteConflict {
+            kind: "policy version",
+            name: format!("{arn} {version_id}"),
+            what: "the place of the default version".to_owned(),
+        });
+    }
+    policy.versions.retain(|version| version.version_id != version_id);
+    plan.delete(&layout::policy_version(&policy.policy_id, version_id));
+    plan.put(&key(&policy), &policy);
+    Ok(())
+}
+
+/// Makes a version the one that is evaluated.
+pub fn set_default_version(
+    view: &View,
+    plan: &mut Plan,
+    account: &AccountId,
+    arn: &str,
+    version_id: &str,
+) -> Result<(), Error> {
+    let mut policy = find_own(view, account, arn)?;
+    let (_, version, document) = find_version(view, arn, version_id)?;
+    policy.default_version_id = version.version_id;
+    policy.document = document;
+    policy.update_date = Some(view.now());
+    plan.put(&key(&policy), &policy);
+    Ok(())
+}
+
+/// A page of the policies that a user or role has, by ARN.
+pub fn attached_page(
+    mut arns: Vec<String>,
+    path_prefix: &str,
+    paging: &Paging,
+) -> (Vec<AttachedPolicy>, Option<String>) {
+    arns.retain(|arn| {
+        name::parse_policy_arn("policy_arn", arn)
+            .is_ok_and(|(_, path, _)| path.starts_with(path_prefix))
+    });
+    arns.sort();
+    let (page, marker) = convert::cut(arns, paging, |arn| arn);
+    (page.iter().map(|arn| convert::attached_policy(arn)).collect(), marker)
+}

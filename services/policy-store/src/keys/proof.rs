@@ -1,0 +1,75 @@
+//! Spent proofs: each is used once, by whichever gateway comes first.
+
+use aws_lc_rs::digest;
+use countersign_store::{Precondition, Store, Write};
+use prost_types::Timestamp;
+
+use crate::{
+    error::Error,
+    layout::{self, SpentProof},
+    view::{Plan, View},
+};
+
+/// How far ahead a proof's end may lie, in seconds: STS accepts one for 15 minutes.
+const FARTHEST: i64 = 3_600;
+/// A spent proof is kept so long past its end, in seconds, whatever the clocks say.
+const MARGIN: i64 = 3_600;
+/// So many are dropped in one commit.
+const SWEEP: usize = 64;
+
+/// Spends a proof.
+pub fn consume(
+    view: &View,
+    plan: &mut Plan,
+    replay_key: &str,
+    expire_time: Option<Timestamp>,
+) -> Result<(), Error> {
+    if replay_key.is_empty() || replay_key.len() > 1_024 {
+        return Err(Error::validation("replay_key", "1 to 1,024 characters are expected"));
+    }
+    let now = view.now().seconds;
+    let expires = expire_time.map(|time| time.seconds).filter(|end| *end <= now + FARTHEST);
+    let expires = expires
+        .ok_or_else(|| Error::validation("expire_time", "is required, at most an hour ahead"))?;
+    let key = layout::spent_proof(&digest_of(replay_key));
+    if view.find(&key)?.is_some() {
+        return Err(Error::ProofAlreadyUsed);
+    }
+    plan.put(&key, &SpentProof { expires });
+    Ok(())
+}
+
+fn digest_of(replay_key: &str) -> String {
+    let digest = digest::digest(&digest::SHA256, replay_key.as_bytes());
+    digest.as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// Drops proofs whose end is long past; returns how many.
+pub async fn sweep(store: &dyn Store, now: i64) -> Result<usize, Error> {
+    use prost::Message;
+    let mut dropped = 0;
+    let mut after: Option<Vec<u8>> = None;
+    loop {
+        let entries = store.range(layout::SPENT_PROOFS.as_bytes(), after.as_deref(), SWEEP).await?;
+        let exhausted = entries.len() < SWEEP;
+        after = entries.last().map(|entry| entry.key.to_vec());
+        let over = entries.into_iter().filter(|entry| {
+            SpentProof::decode(entry.value.as_ref()).is_ok_and(|spent| spent.expires + MARGIN < now)
+        });
+        let (checks, writes): (Vec<_>, Vec<_>) = over
+            .map(|entry| {
+                let check =
+                    Precondition::Version { key: entry.key.clone(), version: entry.version };
+                (check, Write::Delete { key: entry.key })
+            })
+            .unzip();
+        if !writes.is_empty() {
+            dropped += writes.len();
+            // Somebody else sweeping at the same time is no harm.
+            let _ = store.commit(checks, writes).await;
+        }
+        if exhausted {
+            return Ok(dropped);
+        }
+    }
+}

@@ -1,0 +1,250 @@
+//! Where each record stands in the store: its key, its kind, and whether Watch carries it.
+//!
+//! A key is text: the kind, then the parts of the name with slashes between. Names hold no slash and are lower-cased, since
+//! IAM's are unique without regard to case.
+
+use std::{fmt, marker::PhantomData};
+
+use countersign_policy::arn::AccountId;
+use countersign_proto::policy::v1::{
+    AccessKeyRecord, AccountRecord, ManagedPolicyRecord, PinnedPrincipalRecord,
+    PolicyVersionRecord, Realm, Record, RecordKind, RoleRecord, ServicePrincipalBindingRecord,
+    SigningKeyRecord, UserRecord, record,
+};
+use prost::{DecodeError, Message};
+
+/// The account under which AWS's own managed policies stand.
+pub const AWS: &str = "aws";
+
+/// The key of a record of type `R`.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Key<R> {
+    text: String,
+    record: PhantomData<fn() -> R>,
+}
+
+impl<R> Key<R> {
+    fn new(text: String) -> Self {
+        Self { text, record: PhantomData }
+    }
+
+    /// As the store has it.
+    pub fn as_bytes(&self) -> &[u8] {
+        self.text.as_bytes()
+    }
+}
+
+impl<R> fmt::Display for Key<R> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
+/// A fact that is nothing but its key.
+#[derive(Clone, PartialEq, Message)]
+pub struct Mark {}
+
+/// A secret, sealed. Never in the Watch.
+#[derive(Clone, PartialEq, Message)]
+pub struct SealedSecret {
+    /// Nonce and ciphertext.
+    #[prost(bytes = "vec", tag = "1")]
+    pub sealed: Vec<u8>,
+}
+
+/// A proof that was used.
+#[derive(Clone, PartialEq, Message)]
+pub struct SpentProof {
+    /// Seconds since 1970, after which the record may be dropped.
+    #[prost(int64, tag = "1")]
+    pub expires: i64,
+}
+
+/// Where the entity with a unique id stands.
+#[derive(Clone, PartialEq, Message)]
+pub struct UniqueId {
+    /// The entity's key.
+    #[prost(string, tag = "1")]
+    pub key: String,
+}
+
+pub fn account(account: &str) -> Key<AccountRecord> {
+    Key::new(format!("account/{account}"))
+}
+
+pub fn users(account: &AccountId) -> String {
+    format!("user/{account}/")
+}
+
+pub fn user(account: &AccountId, name: &str) -> Key<UserRecord> {
+    Key::new(format!("{}{}", users(account), name.to_lowercase()))
+}
+
+pub fn roles(account: &AccountId) -> String {
+    format!("role/{account}/")
+}
+
+pub fn role(account: &AccountId, name: &str) -> Key<RoleRecord> {
+    Key::new(format!("{}{}", roles(account), name.to_lowercase()))
+}
+
+/// `account` is twelve digits or [`AWS`].
+pub fn policies(account: &str) -> String {
+    format!("policy/{account}/")
+}
+
+pub fn policy(account: &str, name: &str) -> Key<ManagedPolicyRecord> {
+    Key::new(format!("{}{}", policies(account), name.to_lowercase()))
+}
+
+pub fn access_key(access_key_id: &str) -> Key<AccessKeyRecord> {
+    Key::new(format!("key/{access_key_id}"))
+}
+
+pub fn bindings(role_id: &str) -> String {
+    format!("binding/{role_id}/")
+}
+
+pub fn binding(record: &ServicePrincipalBindingRecord) -> Key<ServicePrincipalBindingRecord> {
+    let realm = match record.caller_realm() {
+        Realm::Countersign => "countersign",
+        Realm::Aws => "aws",
+        Realm::Unspecified => "unspecified",
+    };
+    Key::new(format!(
+        "{}{}/{realm}/{}/{}",
+        bindings(&record.role_id),
+        record.service_principal,
+        record.caller_account_id,
+        record.caller_unique_id
+    ))
+}
+
+pub const SIGNING_KEYS: &str = "signing/";
+
+pub fn signing_key(kid: &str) -> Key<SigningKeyRecord> {
+    Key::new(format!("{SIGNING_KEYS}{kid}"))
+}
+
+pub fn pinned(partition: &str, account: &AccountId, name: &str) -> Key<PinnedPrincipalRecord> {
+    Key::new(format!("pinned/{partition}/{account}/{name}"))
+}
+
+/// The document of one version; keyed by the policy's unique id, so that a new policy never finds an old one's versions.
+pub fn policy_version(policy_id: &str, version_id: &str) -> Key<PolicyVersionRecord> {
+    Key::new(format!("x/version/{policy_id}/{version_id}"))
+}
+
+pub fn secret(access_key_id: &str) -> Key<SealedSecret> {
+    Key::new(format!("x/secret/{access_key_id}"))
+}
+
+/// Where the entity with a unique id stands; also what makes unique ids unique.
+pub fn unique_id(unique_id: &str) -> Key<UniqueId> {
+    Key::new(format!("x/id/{unique_id}"))
+}
+
+/// Who has a managed policy attached.
+pub fn attachments(policy_id: &str) -> String {
+    format!("x/attached/{policy_id}/")
+}
+
+pub fn attachment(policy_id: &str, unique_id: &str) -> Key<Mark> {
+    Key::new(format!("{}{unique_id}", attachments(policy_id)))
+}
+
+/// Which roles' trust policies name an account as external.
+pub fn externals(account: &AccountId) -> String {
+    format!("x/external/{account}/")
+}
+
+pub fn external(account: &AccountId, role_id: &str) -> Key<Mark> {
+    Key::new(format!("{}{role_id}", externals(account)))
+}
+
+pub const SPENT_PROOFS: &str = "x/proof/";
+
+/// `digest` is the SHA-256 of the replay key, in hex.
+pub fn spent_proof(digest: &str) -> Key<SpentProof> {
+    Key::new(format!("{SPENT_PROOFS}{digest}"))
+}
+
+/// Where records of a kind stand: what Watch carries. Whatever is not listed here (secrets, spent proofs, indexes) is not.
+pub fn prefix(kind: RecordKind) -> Option<&'static str> {
+    match kind {
+        RecordKind::Unspecified => None,
+        RecordKind::Account => Some("account/"),
+        RecordKind::User => Some("user/"),
+        RecordKind::Role => Some("role/"),
+        RecordKind::ManagedPolicy => Some("policy/"),
+        RecordKind::AccessKey => Some("key/"),
+        RecordKind::ServicePrincipalBinding => Some("binding/"),
+        RecordKind::SigningKey => Some(SIGNING_KEYS),
+        RecordKind::PinnedPrincipal => Some("pinned/"),
+    }
+}
+
+/// Every kind that Watch carries.
+pub const KINDS: [RecordKind; 8] = [
+    RecordKind::Account,
+    RecordKind::User,
+    RecordKind::Role,
+    RecordKind::ManagedPolicy,
+    RecordKind::AccessKey,
+    RecordKind::ServicePrincipalBinding,
+    RecordKind::SigningKey,
+    RecordKind::PinnedPrincipal,
+];
+
+/// The kind of the record at `key`; `None` for what Watch does not carry.
+pub fn kind(key: &[u8]) -> Option<RecordKind> {
+    KINDS.into_iter().find(|kind| prefix(*kind).is_some_and(|p| key.starts_with(p.as_bytes())))
+}
+
+/// The record at `key`, as Watch carries it; `None` for what Watch does not carry.
+pub fn record(key: &[u8], value: &[u8]) -> Result<Option<Record>, DecodeError> {
+    let Some(kind) = kind(key) else { return Ok(None) };
+    let content = match kind {
+        RecordKind::Unspecified => return Ok(None),
+        RecordKind::Account => record::Record::Account(Message::decode(value)?),
+        RecordKind::User => record::Record::User(Message::decode(value)?),
+        RecordKind::Role => record::Record::Role(Message::decode(value)?),
+        RecordKind::ManagedPolicy => record::Record::ManagedPolicy(Message::decode(value)?),
+        RecordKind::AccessKey => record::Record::AccessKey(Message::decode(value)?),
+        RecordKind::ServicePrincipalBinding => {
+            record::Record::ServicePrincipalBinding(Message::decode(value)?)
+        }
+        RecordKind::SigningKey => record::Record::SigningKey(Message::decode(value)?),
+        RecordKind::PinnedPrincipal => record::Record::PinnedPrincipal(Message::decode(value)?),
+    };
+    Ok(Some(Record { key: String::from_utf8_lossy(key).into_owned(), record: Some(content) }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn watch_carries_no_secret_and_no_index() {
+        let account: AccountId = "123456789012".parse().unwrap();
+        for key in [
+            secret("AKIAX").as_bytes(),
+            unique_id("AIDAX").as_bytes(),
+            attachment("ANPAX", "AROAX").as_bytes(),
+            external(&account, "AROAX").as_bytes(),
+            spent_proof("00").as_bytes(),
+            policy_version("ANPAX", "v1").as_bytes(),
+        ] {
+            assert_eq!(kind(key), None, "{}", String::from_utf8_lossy(key));
+        }
+        assert_eq!(kind(role(&account, "Deploy").as_bytes()), Some(RecordKind::Role));
+        assert_eq!(kind(access_key("AKIAX").as_bytes()), Some(RecordKind::AccessKey));
+    }
+
+    #[test]
+    fn names_differ_by_more_than_case() {
+        let account: AccountId = "123456789012".parse().unwrap();
+        assert_eq!(role(&account, "Deploy"), role(&account, "dePLOY"));
+        assert_ne!(role(&account, "Deploy"), role(&account, "Deploy2"));
+    }
+}

@@ -1,0 +1,110 @@
+//! Access keys of users. The secret is answered once, when it is made, and sealed from then on.
+
+use aws_lc_rs::rand;
+use base64::{Engine, engine::general_purpose::STANDARD};
+use countersign_proto::policy::v1::*;
+use zeroize::Zeroizing;
+
+use super::{Call, PolicyStore};
+use crate::{authz::Ask, convert, error::Error, iam::access_key};
+
+/// A new access key: its id, its secret, and the secret sealed.
+pub struct NewAccessKey {
+    pub id: String,
+    pub secret: Zeroizing<String>,
+    pub sealed: Vec<u8>,
+}
+
+impl NewAccessKey {
+    /// 16 characters of base32 after `AKIA`, and 40 of base64, as AWS's are.
+    pub fn generate(sealer: &crate::seal::Sealer) -> Result<Self, Error> {
+        let mut id_bytes = [0_u8; 16];
+        let mut secret_bytes = Zeroizing::new([0_u8; 30]);
+        rand::fill(&mut id_bytes).map_err(|_| Error::NoRandomness)?;
+        rand::fill(secret_bytes.as_mut()).map_err(|_| Error::NoRandomness)?;
+        let id: String =
+            "AKIA".chars().chain(id_bytes.into_iter().map(crate::view::base32)).collect();
+        let secret = Zeroizing::new(STANDARD.encode(secret_bytes.as_ref()));
+        let sealed = sealer.seal(&id, secret.as_bytes())?;
+        Ok(Self { id, secret, sealed })
+    }
+}
+
+impl PolicyStore {
+    pub async fn create_access_key(
+        &self,
+        call: Call,
+        request: CreateAccessKeyRequest,
+    ) -> Result<CreateAccessKeyResponse, Error> {
+        let CreateAccessKeyRequest { user_name, validate_only, request_id } = request;
+        convert::plain_write(validate_only, &request_id)?;
+        let arn = self.user_arn(&call.account()?, &user_name).await?;
+        let permit = self.permit(&call, &[Ask::new("iam:CreateAccessKey", arn)]).await?;
+        let new = NewAccessKey::generate(&self.sealer)?;
+        let (record, revision) = self
+            .write(|view, plan| {
+                access_key::create(view, plan, permit.account(), &user_name, &new.id, &new.sealed)
+            })
+            .await?;
+        let access_key = convert::access_key(record, new.secret.to_string());
+        Ok(CreateAccessKeyResponse { access_key: Some(access_key), revision })
+    }
+
+    pub async fn list_access_keys(
+        &self,
+        call: Call,
+        request: ListAccessKeysRequest,
+    ) -> Result<ListAccessKeysResponse, Error> {
+        let ListAccessKeysRequest { user_name, marker, max_items } = request;
+        let paging = convert::paging(marker, max_items)?;
+        let arn = self.user_arn(&call.account()?, &user_name).await?;
+        let permit = self.permit(&call, &[Ask::new("iam:ListAccessKeys", arn)]).await?;
+        let mut keys =
+            self.read(|view| access_key::list(view, permit.account(), &user_name)).await?;
+        keys.sort_by(|a, b| a.access_key_id.cmp(&b.access_key_id));
+        let (page, marker) = convert::cut(keys, &paging, |key| &key.access_key_id);
+        Ok(ListAccessKeysResponse {
+            access_key_metadata: page.into_iter().map(convert::access_key_metadata).collect(),
+            is_truncated: marker.is_some(),
+            marker: marker.unwrap_or_default(),
+        })
+    }
+
+    pub async fn update_access_key(
+        &self,
+        call: Call,
+        request: UpdateAccessKeyRequest,
+    ) -> Result<UpdateAccessKeyResponse, Error> {
+        let UpdateAccessKeyRequest { user_name, access_key_id, status, validate_only, request_id } =
+            request;
+        convert::plain_write(validate_only, &request_id)?;
+        let state = convert::access_key_state(status)?;
+        let arn = self.user_arn(&call.account()?, &user_name).await?;
+        let permit = self.permit(&call, &[Ask::new("iam:UpdateAccessKey", arn)]).await?;
+        let ((), revision) = self
+            .write(|view, plan| {
+                let account = permit.account();
+                access_key::update(view, plan, account, &user_name, &access_key_id, state)
+            })
+            .await?;
+        Ok(UpdateAccessKeyResponse { revision })
+    }
+
+    pub async fn delete_access_key(
+        &self,
+        call: Call,
+        request: DeleteAccessKeyRequest,
+    ) -> Result<DeleteAccessKeyResponse, Error> {
+        let DeleteAccessKeyRequest { user_name, access_key_id, validate_only, request_id } =
+            request;
+        convert::plain_write(validate_only, &request_id)?;
+        let arn = self.user_arn(&call.account()?, &user_name).await?;
+        let permit = self.permit(&call, &[Ask::new("iam:DeleteAccessKey", arn)]).await?;
+        let ((), revision) = self
+            .write(|view, plan| {
+                access_key::delete(view, plan, permit.account(), &user_name, &access_key_id)
+            })
+            .await?;
+        Ok(DeleteAccessKeyResponse { revision })
+    }
+}

@@ -1,0 +1,75 @@
+//! Accounts: the operator's alone.
+
+use countersign_policy::arn::AccountId;
+use countersign_proto::policy::v1::*;
+
+use super::{Call, PolicyStore, access_keys::NewAccessKey};
+use crate::{account, authz::Ask, convert, error::Error, view};
+
+impl PolicyStore {
+    pub async fn create_account(
+        &self,
+        call: Call,
+        request: CreateAccountRequest,
+    ) -> Result<CreateAccountResponse, Error> {
+        let CreateAccountRequest {
+            account_id,
+            account_name,
+            description,
+            validate_only,
+            request_id,
+        } = request;
+        convert::plain_write(validate_only, &request_id)?;
+        let ask = Ask::new("countersign:CreateAccount", "*");
+        self.authorizer.operator(&call.caller, call.source, ask).await?;
+        let account: AccountId = account_id
+            .parse()
+            .map_err(|_| Error::validation("account_id", "twelve digits are expected"))?;
+        let root = NewAccessKey::generate(&self.sealer)?;
+        let (record, revision) = self
+            .write(|view, plan| {
+                let new = account::NewAccount {
+                    account,
+                    account_name: &account_name,
+                    description: &description,
+                    operator: false,
+                    root_access_key_id: &root.id,
+                    root_sealed: &root.sealed,
+                };
+                account::create(view, plan, &new)
+            })
+            .await?;
+        let root_access_key = AccessKey {
+            user_name: String::new(),
+            access_key_id: root.id,
+            status: AccessKeyStatus::Active.into(),
+            secret_access_key: root.secret.to_string(),
+            create_date: record.create_date,
+        };
+        Ok(CreateAccountResponse {
+            account: Some(convert::account_of(record)),
+            revision,
+            root_access_key: Some(root_access_key),
+        })
+    }
+
+    pub async fn list_accounts(
+        &self,
+        call: Call,
+        request: ListAccountsRequest,
+    ) -> Result<ListAccountsResponse, Error> {
+        let ListAccountsRequest { marker, max_items } = request;
+        let paging = convert::paging(marker, max_items)?;
+        let ask = Ask::new("countersign:ListAccounts", "*");
+        self.authorizer.operator(&call.caller, call.source, ask).await?;
+        let store = self.store.as_ref();
+        let page =
+            view::page(store, "account/", &paging.marker, paging.limit, |_: &AccountRecord| true)
+                .await?;
+        Ok(ListAccountsResponse {
+            accounts: page.records.into_iter().map(convert::account_of).collect(),
+            is_truncated: page.marker.is_some(),
+            marker: page.marker.unwrap_or_default(),
+        })
+    }
+}

@@ -1,0 +1,212 @@
+//! What gateways ask of the store, service principals' bindings, and signing keys.
+
+use countersign_proto::policy::v1::*;
+use countersign_sigv4::key::{SecretKey, derive};
+
+use super::{Call, PolicyStore};
+use crate::{
+    authn::Caller,
+    authz::{Ask, gateway},
+    convert,
+    error::Error,
+    keys::{
+        binding::{self, Binding},
+        derive as derived, pin, proof, signing,
+    },
+    layout, view,
+};
+
+impl PolicyStore {
+    /// Needs countersign:BindServicePrincipal on the role, and iam:PassRole on it to that service: whoever may not hand the role over
+    /// may not say who speaks for the service either.
+    pub async fn bind_service_principal(
+        &self,
+        call: Call,
+        request: BindServicePrincipalRequest,
+    ) -> Result<BindServicePrincipalResponse, Error> {
+        let BindServicePrincipalRequest {
+            role_arn,
+            service_principal,
+            caller_unique_id,
+            caller_account_id,
+            validate_only,
+            request_id,
+        } = request;
+        convert::plain_write(validate_only, &request_id)?;
+        binding::service_principal(&service_principal)?;
+        let account = call.account()?;
+        binding::well_formed(&account, &role_arn)?;
+        let asks = [
+            Ask::new("countersign:BindServicePrincipal", &role_arn),
+            Ask::new("iam:PassRole", &role_arn).with("iam:PassedToService", &service_principal),
+        ];
+        let permit = self.permit(&call, &asks).await?;
+        let new = Binding { role_arn, service_principal, caller_unique_id, caller_account_id };
+        let (record, revision) =
+            self.write(|view, plan| binding::bind(view, plan, permit.account(), &new)).await?;
+        Ok(BindServicePrincipalResponse { binding: Some(record), revision })
+    }
+
+    pub async fn list_service_principal_bindings(
+        &self,
+        call: Call,
+        request: ListServicePrincipalBindingsRequest,
+    ) -> Result<ListServicePrincipalBindingsResponse, Error> {
+        let ListServicePrincipalBindingsRequest { role_arn, max_items, marker } = request;
+        let paging = convert::paging(marker, max_items)?;
+        binding::well_formed(&call.account()?, &role_arn)?;
+        let ask = Ask::new("countersign:ListServicePrincipalBindings", &role_arn);
+        let permit = self.permit(&call, &[ask]).await?;
+        let role = self.read(|view| binding::role(view, permit.account(), &role_arn)).await?;
+        let prefix = layout::bindings(&role.role_id);
+        let store = self.store.as_ref();
+        let page = view::page(store, &prefix, &paging.marker, paging.limit, |_| true).await?;
+        Ok(ListServicePrincipalBindingsResponse {
+            bindings: page.records,
+            is_truncated: page.marker.is_some(),
+            marker: page.marker.unwrap_or_default(),
+        })
+    }
+
+    pub async fn delete_service_principal_binding(
+        &self,
+        call: Call,
+        request: DeleteServicePrincipalBindingRequest,
+    ) -> Result<DeleteServicePrincipalBindingResponse, Error> {
+        let DeleteServicePrincipalBindingRequest {
+            role_arn,
+            service_principal,
+            caller_unique_id,
+            caller_account_id,
+            validate_only,
+            request_id,
+        } = request;
+        convert::plain_write(validate_only, &request_id)?;
+        binding::well_formed(&call.account()?, &role_arn)?;
+        let ask = Ask::new("countersign:DeleteServicePrincipalBinding", &role_arn);
+        let permit = self.permit(&call, &[ask]).await?;
+        let old = Binding { role_arn, service_principal, caller_unique_id, caller_account_id };
+        let ((), revision) =
+            self.write(|view, plan| binding::delete(view, plan, permit.account(), &old)).await?;
+        Ok(DeleteServicePrincipalBindingResponse { revision })
+    }
+
+    pub async fn publish_signing_key(
+        &self,
+        call: Call,
+        request: PublishSigningKeyRequest,
+    ) -> Result<PublishSigningKeyResponse, Error> {
+        let PublishSigningKeyRequest { jwk } = request;
+        let publisher = gateway(&call.caller, "PublishSigningKey")?.to_string();
+        let (record, revision) =
+            self.write(|view, plan| signing::publish(view, plan, &publisher, &jwk)).await?;
+        Ok(PublishSigningKeyResponse { signing_key: Some(record), revision })
+    }
+
+    pub async fn list_signing_keys(
+        &self,
+        call: Call,
+        request: ListSigningKeysRequest,
+    ) -> Result<ListSigningKeysResponse, Error> {
+        let ListSigningKeysRequest { max_items, marker } = request;
+        match &call.caller {
+            Caller::Service(_) => {}
+            Caller::Session(claims) => {
+                return Err(Error::AccessDenied {
+                    message: format!(
+                        "ListSigningKeys is for services alone, not for {}; the keys are public at \
+                         /.well-known/jwks.json",
+                        claims.sub
+                    ),
+                });
+            }
+        }
+        let paging = convert::paging(marker, max_items)?;
+        let store = self.store.as_ref();
+        let (prefix, limit) = (layout::SIGNING_KEYS, paging.limit);
+        let keep = |_: &SigningKeyRecord| true;
+        let page = view::page(store, prefix, &paging.marker, limit, keep).await?;
+        let mut signing_keys = Vec::new();
+        for record in page.records {
+            let key = layout::signing_key(&record.kid);
+            // Its version is the revision that wrote it.
+            let number = store.get(key.as_bytes()).await?.map_or(0, |entry| entry.version);
+            signing_keys.push(SigningKeyStatus {
+                signing_key: Some(record),
+                revision: format!("{}:{number}", store.id()),
+                acknowledged: self.followers.acknowledged(RecordKind::SigningKey, number),
+            });
+        }
+        Ok(ListSigningKeysResponse {
+            signing_keys,
+            is_truncated: page.marker.is_some(),
+            marker: page.marker.unwrap_or_default(),
+        })
+    }
+
+    pub async fn revoke_signing_key(
+        &self,
+        call: Call,
+        request: RevokeSigningKeyRequest,
+    ) -> Result<RevokeSigningKeyResponse, Error> {
+        let RevokeSigningKeyRequest { kid } = request;
+        let ask = Ask::new("countersign:RevokeSigningKey", "*");
+        self.authorizer.operator_account(&call.caller, call.source, ask).await?;
+        let ((), revision) = self.write(|view, plan| signing::revoke(view, plan, &kid)).await?;
+        Ok(RevokeSigningKeyResponse { revision })
+    }
+
+    pub async fn derive_signing_key(
+        &self,
+        call: Call,
+        request: DeriveSigningKeyRequest,
+    ) -> Result<DeriveSigningKeyResponse, Error> {
+        let DeriveSigningKeyRequest { access_key_id, date, region, service_name } = request;
+        gateway(&call.caller, "DeriveSigningKey")?;
+        let scope = derived::Scope { date: &date, region: &region, service_name: &service_name };
+        scope.check(&self.region, crate::now().seconds)?;
+        let (access_key, arn, sealed) =
+            self.read(|view| derived::owner(view, &access_key_id)).await?;
+        let secret = self.sealer.open(&access_key_id, &sealed.sealed)?;
+        let secret = std::str::from_utf8(&secret).map_err(|_| Error::Unsealed)?;
+        let key = derive(&SecretKey::new(secret), &date, &region, &service_name);
+        Ok(DeriveSigningKeyResponse {
+            derived_key: key.as_bytes().to_vec(),
+            access_key: Some(access_key),
+            arn,
+        })
+    }
+
+    pub async fn consume_proof(
+        &self,
+        call: Call,
+        request: ConsumeProofRequest,
+    ) -> Result<ConsumeProofResponse, Error> {
+        let ConsumeProofRequest { replay_key, expire_time } = request;
+        gateway(&call.caller, "ConsumeProof")?;
+        let ((), revision) =
+            self.write(|view, plan| proof::consume(view, plan, &replay_key, expire_time)).await?;
+        Ok(ConsumeProofResponse { revision })
+    }
+
+    pub async fn pin_principal(
+        &self,
+        call: Call,
+        request: PinPrincipalRequest,
+    ) -> Result<PinPrincipalResponse, Error> {
+        let PinPrincipalRequest { partition, account_id, principal_name, unique_id } = request;
+        gateway(&call.caller, "PinPrincipal")?;
+        let (newly_pinned, revision) = self
+            .write(|view, plan| {
+                let principal = pin::Pin {
+                    partition: &partition,
+                    account_id: &account_id,
+                    principal_name: &principal_name,
+                    unique_id: &unique_id,
+                };
+                pin::pin(view, plan, &principal)
+            })
+            .await?;
+        Ok(PinPrincipalResponse { revision, newly_pinned })
+    }
+}

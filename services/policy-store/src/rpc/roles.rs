@@ -1,0 +1,279 @@
+//! Roles: their life, their trust, their policies.
+
+use countersign_proto::policy::v1::*;
+
+use super::{Call, PolicyStore};
+use crate::{
+    authz::Ask,
+    convert,
+    error::Error,
+    iam::{
+        attachment::{self, To},
+        inline, name, policy, role,
+    },
+    layout, view,
+};
+
+impl PolicyStore {
+    pub async fn create_role(
+        &self,
+        call: Call,
+        request: CreateRoleRequest,
+    ) -> Result<CreateRoleResponse, Error> {
+        let CreateRoleRequest {
+            path,
+            role_name,
+            assume_role_policy_document,
+            description,
+            max_session_duration,
+            permissions_boundary,
+            tags,
+            validate_only,
+            request_id,
+        } = request;
+        convert::plain_write(validate_only, &request_id)?;
+        convert::refuse("permissions_boundary", !permissions_boundary.is_empty())?;
+        convert::refuse("tags", !tags.is_empty())?;
+        name::name("role_name", &role_name, 64)?;
+        let account = call.account()?;
+        let arn = name::role_arn(&account, name::path("path", &path)?, &role_name);
+        let permit = self.permit(&call, &[Ask::new("iam:CreateRole", arn)]).await?;
+        let new = role::NewRole {
+            path,
+            role_name,
+            assume_role_policy_document,
+            description,
+            max_session_duration,
+        };
+        let ((record, findings), revision) =
+            self.write(|view, plan| role::create(view, plan, permit.account(), &new)).await?;
+        let findings = convert::findings(findings);
+        Ok(CreateRoleResponse { role: Some(convert::role(record)), revision, findings })
+    }
+
+    pub async fn get_role(
+        &self,
+        call: Call,
+        request: GetRoleRequest,
+    ) -> Result<GetRoleResponse, Error> {
+        let GetRoleRequest { role_name } = request;
+        let arn = self.role_arn(&call.account()?, &role_name).await?;
+        let permit = self.permit(&call, &[Ask::new("iam:GetRole", arn)]).await?;
+        let record = self.read(|view| role::find(view, permit.account(), &role_name)).await?;
+        Ok(GetRoleResponse { role: Some(convert::role(record)) })
+    }
+
+    pub async fn list_roles(
+        &self,
+        call: Call,
+        request: ListRolesRequest,
+    ) -> Result<ListRolesResponse, Error> {
+        let ListRolesRequest { path_prefix, marker, max_items } = request;
+        let paging = convert::paging(marker, max_items)?;
+        let path_prefix = convert::path_prefix(&path_prefix)?;
+        let permit = self.permit(&call, &[Ask::new("iam:ListRoles", "*")]).await?;
+        let prefix = layout::roles(permit.account());
+        let keep = |role: &RoleRecord| role.path.starts_with(path_prefix);
+        let page =
+            view::page(self.store.as_ref(), &prefix, &paging.marker, paging.limit, keep).await?;
+        Ok(ListRolesResponse {
+            roles: page.records.into_iter().map(convert::role).collect(),
+            is_truncated: page.marker.is_some(),
+            marker: page.marker.unwrap_or_default(),
+        })
+    }
+
+    pub async fn update_role(
+        &self,
+        call: Call,
+        request: UpdateRoleRequest,
+    ) -> Result<UpdateRoleResponse, Error> {
+        let UpdateRoleRequest {
+            role_name,
+            description,
+            max_session_duration,
+            validate_only,
+            request_id,
+        } = request;
+        convert::plain_write(validate_only, &request_id)?;
+        let arn = self.role_arn(&call.account()?, &role_name).await?;
+        let permit = self.permit(&call, &[Ask::new("iam:UpdateRole", arn)]).await?;
+        let ((), revision) = self
+            .write(|view, plan| {
+                let description = description.as_deref();
+                let account = permit.account();
+                role::update(view, plan, account, &role_name, description, max_session_duration)
+            })
+            .await?;
+        Ok(UpdateRoleResponse { revision })
+    }
+
+    pub async fn update_assume_role_policy(
+        &self,
+        call: Call,
+        request: UpdateAssumeRolePolicyRequest,
+    ) -> Result<UpdateAssumeRolePolicyResponse, Error> {
+        let UpdateAssumeRolePolicyRequest { role_name, policy_document, validate_only, request_id } =
+            request;
+        convert::plain_write(validate_only, &request_id)?;
+        let arn = self.role_arn(&call.account()?, &role_name).await?;
+        let permit = self.permit(&call, &[Ask::new("iam:UpdateAssumeRolePolicy", arn)]).await?;
+        let (findings, revision) = self
+            .write(|view, plan| {
+                role::update_trust(view, plan, permit.account(), &role_name, &policy_document)
+            })
+            .await?;
+        let findings = convert::findings(findings);
+        Ok(UpdateAssumeRolePolicyResponse { revision, findings })
+    }
+
+    pub async fn delete_role(
+        &self,
+        call: Call,
+        request: DeleteRoleRequest,
+    ) -> Result<DeleteRoleResponse, Error> {
+        let DeleteRoleRequest { role_name, validate_only, request_id } = request;
+        convert::plain_write(validate_only, &request_id)?;
+        let arn = self.role_arn(&call.account()?, &role_name).await?;
+        let permit = self.permit(&call, &[Ask::new("iam:DeleteRole", arn)]).await?;
+        let ((), revision) =
+            self.write(|view, plan| role::delete(view, plan, permit.account(), &role_name)).await?;
+        Ok(DeleteRoleResponse { revision })
+    }
+
+    pub async fn attach_role_policy(
+        &self,
+        call: Call,
+        request: AttachRolePolicyRequest,
+    ) -> Result<AttachRolePolicyResponse, Error> {
+        let AttachRolePolicyRequest { role_name, policy_arn, validate_only, request_id } = request;
+        convert::plain_write(validate_only, &request_id)?;
+        name::parse_policy_arn("policy_arn", &policy_arn)?;
+        let arn = self.role_arn(&call.account()?, &role_name).await?;
+        let ask = Ask::new("iam:AttachRolePolicy", arn).with("iam:PolicyARN", &policy_arn);
+        let permit = self.permit(&call, &[ask]).await?;
+        let ((), revision) = self
+            .write(|view, plan| {
+                attachment::attach(view, plan, permit.account(), To::Role(&role_name), &policy_arn)
+            })
+            .await?;
+        Ok(AttachRolePolicyResponse { revision })
+    }
+
+    pub async fn detach_role_policy(
+        &self,
+        call: Call,
+        request: DetachRolePolicyRequest,
+    ) -> Result<DetachRolePolicyResponse, Error> {
+        let DetachRolePolicyRequest { role_name, policy_arn, validate_only, request_id } = request;
+        convert::plain_write(validate_only, &request_id)?;
+        name::parse_policy_arn("policy_arn", &policy_arn)?;
+        let arn = self.role_arn(&call.account()?, &role_name).await?;
+        let ask = Ask::new("iam:DetachRolePolicy", arn).with("iam:PolicyARN", &policy_arn);
+        let permit = self.permit(&call, &[ask]).await?;
+        let ((), revision) = self
+            .write(|view, plan| {
+                attachment::detach(view, plan, permit.account(), To::Role(&role_name), &policy_arn)
+            })
+            .await?;
+        Ok(DetachRolePolicyResponse { revision })
+    }
+
+    pub async fn list_attached_role_policies(
+        &self,
+        call: Call,
+        request: ListAttachedRolePoliciesRequest,
+    ) -> Result<ListAttachedRolePoliciesResponse, Error> {
+        let ListAttachedRolePoliciesRequest { role_name, path_prefix, marker, max_items } = request;
+        let paging = convert::paging(marker, max_items)?;
+        let path_prefix = convert::path_prefix(&path_prefix)?;
+        let arn = self.role_arn(&call.account()?, &role_name).await?;
+        let permit = self.permit(&call, &[Ask::new("iam:ListAttachedRolePolicies", arn)]).await?;
+        let record = self.read(|view| role::find(view, permit.account(), &role_name)).await?;
+        let (page, marker) =
+            policy::attached_page(record.attached_policy_arns, path_prefix, &paging);
+        Ok(ListAttachedRolePoliciesResponse {
+            attached_policies: page,
+            is_truncated: marker.is_some(),
+            marker: marker.unwrap_or_default(),
+        })
+    }
+
+    pub async fn put_role_policy(
+        &self,
+        call: Call,
+        request: PutRolePolicyRequest,
+    ) -> Result<PutRolePolicyResponse, Error> {
+        let PutRolePolicyRequest {
+            role_name,
+            policy_name,
+            policy_document,
+            validate_only,
+            request_id,
+        } = request;
+        convert::plain_write(validate_only, &request_id)?;
+        let arn = self.role_arn(&call.account()?, &role_name).await?;
+        let permit = self.permit(&call, &[Ask::new("iam:PutRolePolicy", arn)]).await?;
+        let (findings, revision) = self
+            .write(|view, plan| {
+                let of = To::Role(&role_name);
+                inline::put(view, plan, permit.account(), of, &policy_name, &policy_document)
+            })
+            .await?;
+        Ok(PutRolePolicyResponse { revision, findings: convert::findings(findings) })
+    }
+
+    pub async fn get_role_policy(
+        &self,
+        call: Call,
+        request: GetRolePolicyRequest,
+    ) -> Result<GetRolePolicyResponse, Error> {
+        let GetRolePolicyRequest { role_name, policy_name } = request;
+        let arn = self.role_arn(&call.account()?, &role_name).await?;
+        let permit = self.permit(&call, &[Ask::new("iam:GetRolePolicy", arn)]).await?;
+        let (role_name, found) = self
+            .read(|view| inline::find(view, permit.account(), To::Role(&role_name), &policy_name))
+            .await?;
+        Ok(GetRolePolicyResponse {
+            role_name,
+            policy_name: found.policy_name,
+            policy_document: found.policy_document,
+        })
+    }
+
+    pub async fn delete_role_policy(
+        &self,
+        call: Call,
+        request: DeleteRolePolicyRequest,
+    ) -> Result<DeleteRolePolicyResponse, Error> {
+        let DeleteRolePolicyRequest { role_name, policy_name, validate_only, request_id } = request;
+        convert::plain_write(validate_only, &request_id)?;
+        let arn = self.role_arn(&call.account()?, &role_name).await?;
+        let permit = self.permit(&call, &[Ask::new("iam:DeleteRolePolicy", arn)]).await?;
+        let ((), revision) = self
+            .write(|view, plan| {
+                inline::delete(view, plan, permit.account(), To::Role(&role_name), &policy_name)
+            })
+            .await?;
+        Ok(DeleteRolePolicyResponse { revision })
+    }
+
+    pub async fn list_role_policies(
+        &self,
+        call: Call,
+        request: ListRolePoliciesRequest,
+    ) -> Result<ListRolePoliciesResponse, Error> {
+        let ListRolePoliciesRequest { role_name, marker, max_items } = request;
+        let paging = convert::paging(marker, max_items)?;
+        let arn = self.role_arn(&call.account()?, &role_name).await?;
+        let permit = self.permit(&call, &[Ask::new("iam:ListRolePolicies", arn)]).await?;
+        let (_, policies) =
+            self.read(|view| inline::list(view, permit.account(), To::Role(&role_name))).await?;
+        let (page, marker) = convert::cut(policies, &paging, |policy| &policy.policy_name);
+        Ok(ListRolePoliciesResponse {
+            policy_names: page.into_iter().map(|policy| policy.policy_name).collect(),
+            is_truncated: marker.is_some(),
+            marker: marker.unwrap_or_default(),
+        })
+    }
+}

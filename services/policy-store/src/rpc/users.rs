@@ -1,0 +1,255 @@
+//! Users: their life and their policies.
+
+use countersign_proto::policy::v1::*;
+
+use super::{Call, PolicyStore};
+use crate::{
+    authz::Ask,
+    convert,
+    error::Error,
+    iam::{
+        attachment::{self, To},
+        inline, name, policy, user,
+    },
+    layout, view,
+};
+
+impl PolicyStore {
+    pub async fn create_user(
+        &self,
+        call: Call,
+        request: CreateUserRequest,
+    ) -> Result<CreateUserResponse, Error> {
+        let CreateUserRequest {
+            path,
+            user_name,
+            permissions_boundary,
+            tags,
+            validate_only,
+            request_id,
+        } = request;
+        convert::plain_write(validate_only, &request_id)?;
+        convert::refuse("permissions_boundary", !permissions_boundary.is_empty())?;
+        convert::refuse("tags", !tags.is_empty())?;
+        name::name("user_name", &user_name, 64)?;
+        let account = call.account()?;
+        let arn = name::user_arn(&account, name::path("path", &path)?, &user_name);
+        let permit = self.permit(&call, &[Ask::new("iam:CreateUser", arn)]).await?;
+        let (record, revision) = self
+            .write(|view, plan| user::create(view, plan, permit.account(), &path, &user_name))
+            .await?;
+        Ok(CreateUserResponse { user: Some(convert::user(record)), revision })
+    }
+
+    pub async fn get_user(
+        &self,
+        call: Call,
+        request: GetUserRequest,
+    ) -> Result<GetUserResponse, Error> {
+        let GetUserRequest { user_name } = request;
+        let arn = self.user_arn(&call.account()?, &user_name).await?;
+        let permit = self.permit(&call, &[Ask::new("iam:GetUser", arn)]).await?;
+        let record = self.read(|view| user::find(view, permit.account(), &user_name)).await?;
+        Ok(GetUserResponse { user: Some(convert::user(record)) })
+    }
+
+    pub async fn list_users(
+        &self,
+        call: Call,
+        request: ListUsersRequest,
+    ) -> Result<ListUsersResponse, Error> {
+        let ListUsersRequest { path_prefix, marker, max_items } = request;
+        let paging = convert::paging(marker, max_items)?;
+        let path_prefix = convert::path_prefix(&path_prefix)?;
+        let permit = self.permit(&call, &[Ask::new("iam:ListUsers", "*")]).await?;
+        let prefix = layout::users(permit.account());
+        let keep = |user: &UserRecord| user.path.starts_with(path_prefix);
+        let page =
+            view::page(self.store.as_ref(), &prefix, &paging.marker, paging.limit, keep).await?;
+        Ok(ListUsersResponse {
+            users: page.records.into_iter().map(convert::user).collect(),
+            is_truncated: page.marker.is_some(),
+            marker: page.marker.unwrap_or_default(),
+        })
+    }
+
+    /// Moving or renaming a user needs iam:UpdateUser on the user as it is and as it will be.
+    pub async fn update_user(
+        &self,
+        call: Call,
+        request: UpdateUserRequest,
+    ) -> Result<UpdateUserResponse, Error> {
+        let UpdateUserRequest { user_name, new_path, new_user_name, validate_only, request_id } =
+            request;
+        convert::plain_write(validate_only, &request_id)?;
+        let account = call.account()?;
+        let arn = self.user_arn(&account, &user_name).await?;
+        let path = if new_path.is_empty() {
+            let found = self.read(|view| view.find(&layout::user(&account, &user_name))).await?;
+            found.map_or_else(|| "/".to_owned(), |user| user.path)
+        } else {
+            name::path("new_path", &new_path)?.to_owned()
+        };
+        let new_name = if new_user_name.is_empty() { &user_name } else { &new_user_name };
+        name::name("new_user_name", new_name, 64)?;
+        let new_arn = name::user_arn(&account, &path, new_name);
+        let asks = [Ask::new("iam:UpdateUser", arn), Ask::new("iam:UpdateUser", new_arn)];
+        let permit = self.permit(&call, &asks).await?;
+        let (_, revision) = self
+            .write(|view, plan| {
+                user::update(view, plan, permit.account(), &user_name, &new_path, &new_user_name)
+            })
+            .await?;
+        Ok(UpdateUserResponse { revision })
+    }
+
+    pub async fn delete_user(
+        &self,
+        call: Call,
+        request: DeleteUserRequest,
+    ) -> Result<DeleteUserResponse, Error> {
+        let DeleteUserRequest { user_name, validate_only, request_id } = request;
+        convert::plain_write(validate_only, &request_id)?;
+        let arn = self.user_arn(&call.account()?, &user_name).await?;
+        let permit = self.permit(&call, &[Ask::new("iam:DeleteUser", arn)]).await?;
+        let ((), revision) =
+            self.write(|view, plan| user::delete(view, plan, permit.account(), &user_name)).await?;
+        Ok(DeleteUserResponse { revision })
+    }
+
+    pub async fn attach_user_policy(
+        &self,
+        call: Call,
+        request: AttachUserPolicyRequest,
+    ) -> Result<AttachUserPolicyResponse, Error> {
+        let AttachUserPolicyRequest { user_name, policy_arn, validate_only, request_id } = request;
+        convert::plain_write(validate_only, &request_id)?;
+        name::parse_policy_arn("policy_arn", &policy_arn)?;
+        let arn = self.user_arn(&call.account()?, &user_name).await?;
+        let ask = Ask::new("iam:AttachUserPolicy", arn).with("iam:PolicyARN", &policy_arn);
+        let permit = self.permit(&call, &[ask]).await?;
+        let ((), revision) = self
+            .write(|view, plan| {
+                attachment::attach(view, plan, permit.account(), To::User(&user_name), &policy_arn)
+            })
+            .await?;
+        Ok(AttachUserPolicyResponse { revision })
+    }
+
+    pub async fn detach_user_policy(
+        &self,
+        call: Call,
+        request: DetachUserPolicyRequest,
+    ) -> Result<DetachUserPolicyResponse, Error> {
+        let DetachUserPolicyRequest { user_name, policy_arn, validate_only, request_id } = request;
+        convert::plain_write(validate_only, &request_id)?;
+        name::parse_policy_arn("policy_arn", &policy_arn)?;
+        let arn = self.user_arn(&call.account()?, &user_name).await?;
+        let ask = Ask::new("iam:DetachUserPolicy", arn).with("iam:PolicyARN", &policy_arn);
+        let permit = self.permit(&call, &[ask]).await?;
+        let ((), revision) = self
+            .write(|view, plan| {
+                attachment::detach(view, plan, permit.account(), To::User(&user_name), &policy_arn)
+            })
+            .await?;
+        Ok(DetachUserPolicyResponse { revision })
+    }
+
+    pub async fn list_attached_user_policies(
+        &self,
+        call: Call,
+        request: ListAttachedUserPoliciesRequest,
+    ) -> Result<ListAttachedUserPoliciesResponse, Error> {
+        let ListAttachedUserPoliciesRequest { user_name, path_prefix, marker, max_items } = request;
+        let paging = convert::paging(marker, max_items)?;
+        let path_prefix = convert::path_prefix(&path_prefix)?;
+        let arn = self.user_arn(&call.account()?, &user_name).await?;
+        let permit = self.permit(&call, &[Ask::new("iam:ListAttachedUserPolicies", arn)]).await?;
+        let record = self.read(|view| user::find(view, permit.account(), &user_name)).await?;
+        let (page, marker) =
+            policy::attached_page(record.attached_policy_arns, path_prefix, &paging);
+        Ok(ListAttachedUserPoliciesResponse {
+            attached_policies: page,
+            is_truncated: marker.is_some(),
+            marker: marker.unwrap_or_default(),
+        })
+    }
+
+    pub async fn put_user_policy(
+        &self,
+        call: Call,
+        request: PutUserPolicyRequest,
+    ) -> Result<PutUserPolicyResponse, Error> {
+        let PutUserPolicyRequest {
+            user_name,
+            policy_name,
+            policy_document,
+            validate_only,
+            request_id,
+        } = request;
+        convert::plain_write(validate_only, &request_id)?;
+        let arn = self.user_arn(&call.account()?, &user_name).await?;
+        let permit = self.permit(&call, &[Ask::new("iam:PutUserPolicy", arn)]).await?;
+        let (findings, revision) = self
+            .write(|view, plan| {
+                let of = To::User(&user_name);
+                inline::put(view, plan, permit.account(), of, &policy_name, &policy_document)
+            })
+            .await?;
+        Ok(PutUserPolicyResponse { revision, findings: convert::findings(findings) })
+    }
+
+    pub async fn get_user_policy(
+        &self,
+        call: Call,
+        request: GetUserPolicyRequest,
+    ) -> Result<GetUserPolicyResponse, Error> {
+        let GetUserPolicyRequest { user_name, policy_name } = request;
+        let arn = self.user_arn(&call.account()?, &user_name).await?;
+        let permit = self.permit(&call, &[Ask::new("iam:GetUserPolicy", arn)]).await?;
+        let (user_name, found) = self
+            .read(|view| inline::find(view, permit.account(), To::User(&user_name), &policy_name))
+            .await?;
+        Ok(GetUserPolicyResponse {
+            user_name,
+            policy_name: found.policy_name,
+            policy_document: found.policy_document,
+        })
+    }
+
+    pub async fn delete_user_policy(
+        &self,
+        call: Call,
+        request: DeleteUserPolicyRequest,
+    ) -> Result<DeleteUserPolicyResponse, Error> {
+        let DeleteUserPolicyRequest { user_name, policy_name, validate_only, request_id } = request;
+        convert::plain_write(validate_only, &request_id)?;
+        let arn = self.user_arn(&call.account()?, &user_name).await?;
+        let permit = self.permit(&call, &[Ask::new("iam:DeleteUserPolicy", arn)]).await?;
+        let ((), revision) = self
+            .write(|view, plan| {
+                inline::delete(view, plan, permit.account(), To::User(&user_name), &policy_name)
+            })
+            .await?;
+        Ok(DeleteUserPolicyResponse { revision })
+    }
+
+    pub async fn list_user_policies(
+        &self,
+        call: Call,
+        request: ListUserPoliciesRequest,
+    ) -> Result<ListUserPoliciesResponse, Error> {
+        let ListUserPoliciesRequest { user_name, marker, max_items } = request;
+        let paging = convert::paging(marker, max_items)?;
+        let arn = self.user_arn(&call.account()?, &user_name).await?;
+        let permit = self.permit(&call, &[Ask::new("iam:ListUserPolicies", arn)]).await?;
+        let (_, policies) =
+            self.read(|view| inline::list(view, permit.account(), To::User(&user_name))).await?;
+        let (page, marker) = convert::cut(policies, &paging, |policy| &policy.policy_name);
+        Ok(ListUserPoliciesResponse {
+            policy_names: page.into_iter().map(|policy| policy.policy_name).collect(),
+            is_truncated: marker.is_some(),
+            marker: marker.unwrap_or_default(),
+        })
+    }
+}

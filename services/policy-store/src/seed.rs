@@ -1,0 +1,135 @@
+//! The first start: the first account, its root's access key, its administrator role, and AWS's managed policies.
+//!
+//! The root's access key is written to its file before the account is made, so a start that is cut off in between is begun again.
+//! Whoever may write in the data folder owns the store: a file that is gone is replaced by one with a new key, and the old key ends.
+
+use std::{path::Path, sync::Arc};
+
+use countersign_policy::arn::AccountId;
+use countersign_store::Store;
+use zeroize::Zeroizing;
+
+use crate::{
+    account::{self, NewAccount},
+    error::Error,
+    layout,
+    rpc::access_keys::NewAccessKey,
+    seal::{Sealer, write_private},
+    view,
+};
+
+/// Why there is no first account.
+#[derive(Debug, thiserror::Error)]
+pub enum SeedError {
+    /// The store holds another one.
+    #[error(
+        "this data folder's first account is `{found}`, not `{asked}`: give --account {found}, or another --data-dir"
+    )]
+    OtherAccount {
+        /// The account that is there.
+        found: String,
+        /// The one asked for.
+        asked: AccountId,
+    },
+    /// The credentials cannot be written.
+    #[error("cannot write `{path}`: {error}")]
+    Credentials {
+        /// The file.
+        path: String,
+        /// The system's word.
+        error: std::io::Error,
+    },
+    /// The store failed.
+    #[error("the store cannot be prepared: {0}")]
+    Store(Error),
+}
+
+impl From<Error> for SeedError {
+    fn from(error: Error) -> Self {
+        Self::Store(error)
+    }
+}
+
+/// Makes what is not there yet.
+pub async fn seed(
+    store: &Arc<dyn Store>,
+    sealer: &Sealer,
+    account: AccountId,
+    credentials: &Path,
+) -> Result<(), SeedError> {
+    view::write(store, crate::now(), account::put_aws_managed_policies).await?;
+    match operator(store.as_ref()).await? {
+        Some(found) if found != account.as_str() => {
+            Err(SeedError::OtherAccount { found, asked: account })
+        }
+        Some(_) if credentials.exists() => Ok(()),
+        found => {
+            let root = NewAccessKey::generate(sealer)?;
+            write_credentials(credentials, &root)?;
+            match found {
+                Some(_) => replace_root_key(store, account, &root).await?,
+                None => make_first_account(store, account, &root).await?,
+            }
+            tracing::info!(%account, path = %credentials.display(), "the root's access key was written");
+            Ok(())
+        }
+    }
+}
+
+/// The first account, if there is one.
+async fn operator(store: &dyn Store) -> Result<Option<String>, Error> {
+    use countersign_proto::policy::v1::AccountRecord;
+    let page = view::page(store, "account/", "", 1, |account: &AccountRecord| account.operator);
+    Ok(page.await?.records.into_iter().next().map(|account| account.account_id))
+}
+
+async fn make_first_account(
+    store: &Arc<dyn Store>,
+    account: AccountId,
+    root: &NewAccessKey,
+) -> Result<(), Error> {
+    view::write(store, crate::now(), |view, plan| {
+        let new = NewAccount {
+            account,
+            account_name: "first",
+            description: "",
+            operator: true,
+            root_access_key_id: &root.id,
+            root_sealed: &root.sealed,
+        };
+        account::create(view, plan, &new)
+    })
+    .await?;
+    Ok(())
+}
+
+/// Ends every access key of the account's root, and gives it this one.
+async fn replace_root_key(
+    store: &Arc<dyn Store>,
+    account: AccountId,
+    root: &NewAccessKey,
+) -> Result<(), Error> {
+    use countersign_proto::policy::v1::AccessKeyRecord;
+    let keep = |key: &AccessKeyRecord| key.user_id == account.as_str();
+    let old = view::page(store.as_ref(), "key/", "", 1_000, keep).await?.records;
+    view::write(store, crate::now(), |view, plan| {
+        for key in &old {
+            plan.delete(&layout::access_key(&key.access_key_id));
+            plan.delete(&layout::secret(&key.access_key_id));
+        }
+        account::put_root_key(view, plan, &account, &root.id, &root.sealed)
+    })
+    .await?;
+    Ok(())
+}
+
+/// The form of AWS's `credential_process`, so that the aws CLI and every SDK can use the file.
+fn write_credentials(path: &Path, root: &NewAccessKey) -> Result<(), SeedError> {
+    let text = Zeroizing::new(format!(
+        "{{\n  \"Version\": 1,\n  \"AccessKeyId\": \"{}\",\n  \"SecretAccessKey\": \"{}\"\n}}\n",
+        root.id,
+        root.secret.as_str()
+    ));
+    write_private(path, text.as_bytes())
+        .map_err(|error| SeedError::Credentials { path: path.display().to_string(), error })
+}

@@ -1,0 +1,268 @@
+//! What an operation sees, and what it wants: the ground between IAM's rules and the store.
+//!
+//! An operation is a plain function of a [`View`]. It asks for records; one that is not at hand ends the run with
+//! [`Need`], is fetched, and the operation runs again. So an operation waits for nothing, knows no engine, and everything
+//! that it read is a precondition of what it writes: two operations that read the same and write it differently cannot both happen.
+
+use std::{
+    cell::{Cell, RefCell},
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+};
+
+use aws_lc_rs::{digest, rand};
+use countersign_store::{CommitError, Entry, Precondition, Revision, Store, StoreError, Write};
+use prost::Message;
+use prost_types::Timestamp;
+
+use crate::{error::Error, layout::Key};
+
+/// A conflicting write is tried again so often before its caller is told.
+const ATTEMPTS: usize = 16;
+/// An operation that asks for more than this is not an operation on a few entities.
+const MOST_READS: usize = 512;
+
+/// What an operation has to see before it can go on.
+#[derive(Debug)]
+pub enum Need {
+    /// The entry at this key.
+    Entry(Vec<u8>),
+    /// Whether anything stands under this prefix.
+    Emptiness(String),
+    /// All keys under this prefix, at most `limit`.
+    Keys {
+        /// The prefix.
+        prefix: String,
+        /// At most so many.
+        limit: usize,
+    },
+}
+
+/// What an operation sees.
+pub struct View {
+    now: Timestamp,
+    seed: [u8; 32],
+    ids: Cell<u32>,
+    entries: HashMap<Vec<u8>, Option<Entry>>,
+    empty: BTreeMap<String, bool>,
+    keys: HashMap<String, Vec<Vec<u8>>>,
+    /// Keys that the operation read, and that must not change under it.
+    read: RefCell<HashMap<Vec<u8>, u64>>,
+}
+
+impl View {
+    fn new(now: Timestamp) -> Result<Self, Error> {
+        let mut seed = [0; 32];
+        rand::fill(&mut seed).map_err(|_| Error::NoRandomness)?;
+        Ok(Self {
+            now,
+            seed,
+            ids: Cell::new(0),
+            entries: HashMap::new(),
+            empty: BTreeMap::new(),
+            keys: HashMap::new(),
+            read: RefCell::default(),
+        })
+    }
+
+    /// The time of the operation.
+    pub fn now(&self) -> Timestamp {
+        self.now
+    }
+
+    /// The record at `key`.
+    pub fn find<R: Message + Default>(&self, key: &Key<R>) -> Result<Option<R>, Error> {
+        let entry = self
+            .entries
+            .get(key.as_bytes())
+            .ok_or_else(|| Error::Need(Need::Entry(key.as_bytes().to_vec())))?;
+        let version = entry.as_ref().map_or(0, |entry| entry.version);
+        self.read.borrow_mut().insert(key.as_bytes().to_vec(), version);
+        match entry {
+            None => Ok(None),
+            Some(entry) => R::decode(entry.value.as_ref())
+                .map(Some)
+                .map_err(|error| Error::Damaged { key: key.to_string(), error: error.to_string() }),
+        }
+    }
+
+    /// Whether nothing stands under `prefix`. If so, it must stay so until the operation is done.
+    pub fn is_empty(&self, prefix: &str) -> Result<bool, Error> {
+        self.empty
+            .get(prefix)
+            .copied()
+            .ok_or_else(|| Error::Need(Need::Emptiness(prefix.to_owned())))
+    }
+
+    /// The keys under `prefix`, at most `limit` of them. A write that depends on them reads each: this list alone is no precondition.
+    pub fn keys(&self, prefix: &str, limit: usize) -> Result<&[Vec<u8>], Error> {
+        let need = || Error::Need(Need::Keys { prefix: prefix.to_owned(), limit });
+        self.keys.get(prefix).map(Vec::as_slice).ok_or_else(need)
+    }
+
+    /// A fresh unique id: `prefix` and 17 characters, as IAM's are.
+    pub fn unique_id(&self, prefix: &str) -> String {
+        self.ids.set(self.ids.get() + 1);
+        let mut input = self.seed.to_vec();
+        input.extend(self.ids.get().to_be_bytes());
+        let hash = digest::digest(&digest::SHA256, &input);
+        let characters = hash.as_ref().iter().take(17).map(|byte| base32(*byte));
+        prefix.chars().chain(characters).collect()
+    }
+
+    async fn fetch(&mut self, store: &dyn Store, need: Need) -> Result<(), Error> {
+        if self.entries.len() + self.empty.len() + self.keys.len() > MOST_READS {
+            return Err(Error::TooManyReads);
+        }
+        match need {
+            Need::Entry(key) => {
+                let entry = store.get(&key).await?;
+                self.entries.insert(key, entry);
+            }
+            Need::Emptiness(prefix) => {
+                let found = store.range(prefix.as_bytes(), None, 1).await?;
+                self.empty.insert(prefix, found.is_empty());
+            }
+            Need::Keys { prefix, limit } => {
+                let found = store.range(prefix.as_bytes(), None, limit).await?;
+                let keys = found.into_iter().map(|entry| entry.key.to_vec()).collect();
+                self.keys.insert(prefix, keys);
+            }
+        }
+        Ok(())
+    }
+
+    fn preconditions(&self) -> Vec<Precondition> {
+        let read = self.read.borrow();
+        let versions = read.iter().map(|(key, version)| Precondition::Version {
+            key: key.clone().into(),
+            version: *version,
+        });
+        let empties = self.empty.iter().filter(|(_, empty)| **empty).map(|(prefix, _)| {
+            Precondition::PrefixEmpty { prefix: prefix.clone().into_bytes().into() }
+        });
+        versions.chain(empties).collect()
+    }
+}
+
+/// A letter or digit of IAM's unique ids.
+pub fn base32(byte: u8) -> char {
+    match byte & 31 {
+        low @ 0..26 => char::from(b'A' + low),
+        high => char::from(b'2' + (high - 26)),
+    }
+}
+
+/// What an operation wants written.
+#[derive(Debug, Default)]
+pub struct Plan {
+    writes: Vec<Write>,
+}
+
+impl Plan {
+    /// Writes `record` at `key`.
+    pub fn put<R: Message>(&mut self, key: &Key<R>, record: &R) {
+        let key = key.as_bytes().to_vec().into();
+        self.writes.push(Write::Put { key, value: record.encode_to_vec().into() });
+    }
+
+    /// Deletes what stands at `key`.
+    pub fn delete<R>(&mut self, key: &Key<R>) {
+        self.writes.push(Write::Delete { key: key.as_bytes().to_vec().into() });
+    }
+}
+
+/// Runs an operation that only reads.
+pub async fn read<T>(
+    store: &dyn Store,
+    now: Timestamp,
+    operation: impl Fn(&View) -> Result<T, Error>,
+) -> Result<T, Error> {
+    let mut view = View::new(now)?;
+    run(store, &mut view, &operation).await
+}
+
+/// Runs an operation and commits what it wants, again from the beginning while others get in between.
+pub async fn write<T>(
+    store: &Arc<dyn Store>,
+    now: Timestamp,
+    operation: impl Fn(&View, &mut Plan) -> Result<T, Error>,
+) -> Result<(T, Revision), Error> {
+    for _ in 0..ATTEMPTS {
+        let mut view = View::new(now)?;
+        let planned = |view: &View| {
+            let mut plan = Plan::default();
+            operation(view, &mut plan).map(|value| (value, plan))
+        };
+        let (value, plan) = run(store.as_ref(), &mut view, &planned).await?;
+        match store.commit(view.preconditions(), plan.writes).await {
+            Ok(revision) => return Ok((value, revision)),
+            Err(CommitError::Conflict { .. }) => {}
+            Err(CommitError::Store(error)) => return Err(error.into()),
+        }
+    }
+    Err(Error::ConcurrentModification)
+}
+
+async fn run<T>(
+    store: &dyn Store,
+    view: &mut View,
+    operation: &impl Fn(&View) -> Result<T, Error>,
+) -> Result<T, Error> {
+    loop {
+        view.read.borrow_mut().clear();
+        match operation(view) {
+            Err(Error::Need(need)) => view.fetch(store, need).await?,
+            Ok(value) => return Ok(value),
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+/// A page of what stands under a prefix.
+pub struct Page<R> {
+    /// In key order.
+    pub records: Vec<R>,
+    /// Where the next page begins; `None` at the end.
+    pub marker: Option<String>,
+}
+
+/// Reads one page, keeping what `keep` keeps. `after` is the marker of the page before: a key without its prefix.
+pub async fn page<R: Message + Default>(
+    store: &dyn Store,
+    prefix: &str,
+    after: &str,
+    limit: usize,
+    keep: impl Fn(&R) -> bool,
+) -> Result<Page<R>, Error> {
+    let mut records = Vec::new();
+    let mut last = (!after.is_empty()).then(|| format!("{prefix}{after}").into_bytes());
+    loop {
+        let entries = store.range(prefix.as_bytes(), last.as_deref(), limit + 1).await?;
+        let exhausted = entries.len() <= limit;
+        for entry in entries {
+            if records.len() == limit {
+                let end = last.as_deref().and_then(|key| key.get(prefix.len()..));
+                let marker = end.map(|key| String::from_utf8_lossy(key).into_owned());
+                return Ok(Page { records, marker });
+            }
+            let record = R::decode(entry.value.as_ref()).map_err(|error| Error::Damaged {
+                key: String::from_utf8_lossy(&entry.key).into_owned(),
+                error: error.to_string(),
+            })?;
+            last = Some(entry.key.to_vec());
+            if keep(&record) {
+                records.push(record);
+            }
+        }
+        if exhausted {
+            return Ok(Page { records, marker: None });
+        }
+    }
+}
+
+impl From<StoreError> for Error {
+    fn from(error: StoreError) -> Self {
+        Self::Store(error)
+    }
+}

@@ -1,0 +1,311 @@
+//! Watch: a snapshot in chunks at one revision, then every change after it, in order, and a heartbeat while nothing changes.
+//!
+//! Each follower reads the store's own change log, so a slow one holds no memory here but its place in it. One that has fallen
+//! behind the log is sent a snapshot again. The log is the truth; nothing is sent that is not committed.
+
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use countersign_proto::policy::v1::{
+    RecordKind, WatchChange, WatchHeartbeat, WatchRequest, WatchResponse, WatchSnapshotChunk,
+    WatchStart, watch_request, watch_response,
+};
+use countersign_serve::{Fault, Shutdown};
+use countersign_store::{Change, Revision, Store, StoreError, Write};
+use tokio::sync::mpsc;
+use tonic::{Code, Status, Streaming};
+
+use crate::{error::Error, layout};
+
+const HEARTBEAT: Duration = Duration::from_secs(1);
+/// Records of one chunk: well under gRPC's message limit, at 64 KB each in the worst case.
+const CHUNK_RECORDS: usize = 500;
+const CHUNK_BYTES: usize = 2 << 20;
+const CHANGES: usize = 256;
+
+/// The live followers, and how far each has come.
+#[derive(Clone, Default)]
+pub struct Followers(Arc<Registry>);
+
+#[derive(Default)]
+struct Registry {
+    next: AtomicU64,
+    live: Mutex<HashMap<u64, Follower>>,
+}
+
+struct Follower {
+    kinds: Vec<RecordKind>,
+    acknowledged: u64,
+}
+
+/// A follower's place among the live ones, for as long as its stream lasts.
+struct Registration {
+    registry: Arc<Registry>,
+    id: u64,
+}
+
+impl Drop for Registration {
+    fn drop(&mut self) {
+        self.registry.with(|live| live.remove(&self.id));
+    }
+}
+
+impl Registry {
+    fn with<T>(&self, run: impl FnOnce(&mut HashMap<u64, Follower>) -> T) -> T {
+        run(&mut self.live.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+impl Followers {
+    fn register(&self, kinds: Vec<RecordKind>) -> Registration {
+        let id = self.0.next.fetch_add(1, Ordering::Relaxed);
+        self.0.with(|live| live.insert(id, Follower { kinds, acknowledged: 0 }));
+        Registration { registry: self.0.clone(), id }
+    }
+
+    /// Whether every live follower of `kind` has applied revision `number`.
+    pub fn acknowledged(&self, kind: RecordKind, number: u64) -> bool {
+        self.0.with(|live| {
+            live.values()
+                .filter(|follower| follower.kinds.contains(&kind))
+                .all(|follower| follower.acknowledged >= number)
+        })
+    }
+}
+
+impl Registration {
+    fn acknowledge(&self, number: u64) {
+        self.registry.with(|live| {
+            if let Some(follower) = live.get_mut(&self.id) {
+                follower.acknowledged = follower.acknowledged.max(number);
+            }
+        });
+    }
+}
+
+/// What a stream of one follower needs.
+pub struct Feed {
+    pub store: Arc<dyn Store>,
+    pub followers: Followers,
+    pub shutdown: Shutdown,
+}
+
+/// Where events go. An error means that the follower is gone.
+type Out = mpsc::Sender<Result<WatchResponse, Status>>;
+
+struct Gone;
+
+/// Reads how a stream begins.
+pub async fn start(requests: &mut Streaming<WatchRequest>) -> Result<WatchStart, Fault> {
+    let first = requests
+        .message()
+        .await
+        .map_err(|status| Fault::new(status.code(), "ValidationError", status.message()))?;
+    match first.and_then(|message| message.request) {
+        Some(watch_request::Request::Start(start)) => Ok(start),
+        Some(watch_request::Request::Ack(_)) | None => {
+            Err(Fault::invalid("start", "the first message of a watch is `start`"))
+        }
+    }
+}
+
+/// The kinds that a follower asks for.
+pub fn kinds(start: &WatchStart) -> Result<Vec<RecordKind>, Fault> {
+    if start.follower_name.chars().count() > 128 {
+        return Err(Fault::invalid("start.follower_name", "at most 128 characters"));
+    }
+    if start.kinds.is_empty() {
+        return Ok(layout::KINDS.to_vec());
+    }
+    let mut kinds = Vec::new();
+    for number in &start.kinds {
+        match RecordKind::try_from(*number) {
+            Ok(kind) if kind != RecordKind::Unspecified => kinds.push(kind),
+            _ => {
+                return Err(Fault::invalid(
+                    "start.kinds",
+                    format!("`{number}` is no kind of record"),
+                ));
+            }
+        }
+    }
+    Ok(kinds)
+}
+
+/// Serves one follower until it goes, or the process does.
+pub async fn follow(
+    feed: Feed,
+    start: WatchStart,
+    kinds: Vec<RecordKind>,
+    mut requests: Streaming<WatchRequest>,
+    out: Out,
+) {
+    let registration = feed.followers.register(kinds.clone());
+    let sending = send_all(&feed, &start, &kinds, &out);
+    let store_id = feed.store.id().to_string();
+    let hearing = async {
+        while let Ok(Some(message)) = requests.message().await {
+            if let Some(watch_request::Request::Ack(ack)) = message.request
+                && let Ok(revision) = ack.revision.parse::<Revision>()
+                && revision.store_id.to_string() == store_id
+            {
+                registration.acknowledge(revision.number);
+            }
+        }
+    };
+    tokio::select! {
+        Err(ended) = sending => {
+            if let Some(status) = ended {
+                let _ = out.send(Err(status)).await;
+            }
+        }
+        () = hearing => {}
+        () = feed.shutdown.wait() => {
+            let fault = Fault::new(Code::Unavailable, "ServiceUnavailable", "the policy store is shutting down");
+            let _ = out.send(Err(fault.into())).await;
+        }
+        () = out.closed() => {}
+    }
+}
+
+/// Ends with `None` when the follower is gone, with a status when the store fails.
+async fn send_all(
+    feed: &Feed,
+    start: &WatchStart,
+    kinds: &[RecordKind],
+    out: &Out,
+) -> Result<std::convert::Infallible, Option<Status>> {
+    let store = feed.store.as_ref();
+    let mut head = store.watch_head();
+    let mut reached = match resume(store, start) {
+        Some(number) => number,
+        None => snapshot(store, kinds, out).await?,
+    };
+    loop {
+        match store.changes_since(reached, CHANGES).await {
+            Ok(changes) => {
+                for change in changes {
+                    reached = change.number;
+                    send_change(store, kinds, &change, out).await?;
+                }
+            }
+            // The log has moved on, or the follower is of another future: begin again.
+            Err(StoreError::TooOld { .. } | StoreError::Ahead { .. }) => {
+                reached = snapshot(store, kinds, out).await?;
+            }
+            Err(error) => return Err(Some(Error::from(error).into())),
+        }
+        if store.head().await.map_err(|error| Some(Error::from(error).into()))? > reached {
+            continue;
+        }
+        // Everything up to here has been sent.
+        let heartbeat = WatchHeartbeat { revision: revision(store, reached) };
+        send(out, watch_response::Event::Heartbeat(heartbeat)).await?;
+        // A time-out is the next heartbeat's time; an error means that the store is gone, which the next read says.
+        let _ = tokio::time::timeout(HEARTBEAT, head.wait_for(|head| *head > reached)).await;
+    }
+}
+
+/// Where a follower that held a snapshot of this store goes on.
+fn resume(store: &dyn Store, start: &WatchStart) -> Option<u64> {
+    let held: Revision = start.revision.parse().ok()?;
+    (held.store_id.to_string() == store.id().to_string()).then_some(held.number)
+}
+
+async fn snapshot(
+    store: &dyn Store,
+    kinds: &[RecordKind],
+    out: &Out,
+) -> Result<u64, Option<Status>> {
+    let prefixes: Vec<&[u8]> =
+        kinds.iter().filter_map(|kind| layout::prefix(*kind)).map(str::as_bytes).collect();
+    let (number, entries) =
+        store.snapshot(&prefixes).await.map_err(|error| Some(Error::from(error).into()))?;
+    let mut chunk = WatchSnapshotChunk {
+        revision: revision(store, number),
+        first: true,
+        last: false,
+        records: Vec::new(),
+    };
+    let mut bytes = 0;
+    for entry in entries {
+        if chunk.records.len() >= CHUNK_RECORDS || bytes >= CHUNK_BYTES {
+            let next = WatchSnapshotChunk {
+                revision: chunk.revision.clone(),
+                first: false,
+                last: false,
+                records: Vec::new(),
+            };
+            let full = std::mem::replace(&mut chunk, next);
+            send(out, watch_response::Event::SnapshotChunk(full)).await?;
+            bytes = 0;
+        }
+        bytes += entry.value.len();
+        chunk.records.extend(decode(&entry.key, &entry.value)?);
+    }
+    chunk.last = true;
+    send(out, watch_response::Event::SnapshotChunk(chunk)).await?;
+    Ok(number)
+}
+
+async fn send_change(
+    store: &dyn Store,
+    kinds: &[RecordKind],
+    change: &Change,
+    out: &Out,
+) -> Result<(), Option<Status>> {
+    let mut event = WatchChange {
+        revision: revision(store, change.number),
+        put: Vec::new(),
+        deleted: Vec::new(),
+    };
+    for write in &change.writes {
+        let key = write.key();
+        if !layout::kind(key).is_some_and(|kind| kinds.contains(&kind)) {
+            continue;
+        }
+        // A later write of the same commit stands; an earlier one must not be applied after it.
+        let text = String::from_utf8_lossy(key).into_owned();
+        event.put.retain(|record| record.key != text);
+        event.deleted.retain(|deleted| *deleted != text);
+        match write {
+            Write::Put { value, .. } => event.put.extend(decode(key, value)?),
+            Write::Delete { .. } => event.deleted.push(text),
+        }
+    }
+    if event.put.is_empty() && event.deleted.is_empty() {
+        return Ok(());
+    }
+    send(out, watch_response::Event::Change(event)).await?;
+    Ok(())
+}
+
+fn decode(
+    key: &[u8],
+    value: &[u8],
+) -> Result<Option<countersign_proto::policy::v1::Record>, Option<Status>> {
+    layout::record(key, value).map_err(|error| {
+        let key = String::from_utf8_lossy(key).into_owned();
+        Some(Error::Damaged { key, error: error.to_string() }.into())
+    })
+}
+
+fn revision(store: &dyn Store, number: u64) -> String {
+    format!("{}:{number}", store.id())
+}
+
+async fn send(out: &Out, event: watch_response::Event) -> Result<(), Gone> {
+    out.send(Ok(WatchResponse { event: Some(event) })).await.map_err(|_| Gone)
+}
+
+impl From<Gone> for Option<Status> {
+    fn from(_: Gone) -> Self {
+        None
+    }
+}

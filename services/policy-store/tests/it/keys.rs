@@ -1,0 +1,163 @@
+//! What gateways ask, and nobody else may.
+
+use countersign_proto::policy::v1::*;
+use countersign_sigv4::key::{SecretKey, derive};
+use prost_types::Timestamp;
+use std::time::{Duration, SystemTime};
+use tonic::Code;
+
+use crate::support::{ACCOUNT, TestStore, new_user, refused};
+
+fn today() -> String {
+    let now = time::OffsetDateTime::now_utc().date();
+    format!("{:04}{:02}{:02}", now.year(), u8::from(now.month()), now.day())
+}
+
+#[tokio::test]
+async fn derived_keys_are_for_gateways_and_for_active_keys() {
+    let store = TestStore::start().await;
+    let mut iam = store.admin().await;
+    iam.create_user(new_user("alice")).await.unwrap();
+    let request = CreateAccessKeyRequest { user_name: "alice".into(), ..Default::default() };
+    let key = iam.create_access_key(request).await.unwrap().into_inner().access_key.unwrap();
+    let ask = DeriveSigningKeyRequest {
+        access_key_id: key.access_key_id.clone(),
+        date: today(),
+        region: "us-east-1".into(),
+        service_name: "sts".into(),
+    };
+    let answer = store.gateway().derive_signing_key(ask.clone()).await.unwrap().into_inner();
+    let expected =
+        derive(&SecretKey::new(key.secret_access_key.clone()), &ask.date, "us-east-1", "sts");
+    assert_eq!(answer.derived_key, expected.as_bytes());
+    assert_eq!(answer.arn, "arn:aws:iam::123456789012:user/alice");
+    assert!(!format!("{answer:?}").contains(&format!("{:?}", answer.derived_key)));
+
+    refused(
+        store.decision().derive_signing_key(ask.clone()).await,
+        Code::PermissionDenied,
+        "AccessDenied",
+    );
+    refused(iam.derive_signing_key(ask.clone()).await, Code::PermissionDenied, "AccessDenied");
+    for bad in [
+        DeriveSigningKeyRequest { date: "20200101".into(), ..ask.clone() },
+        DeriveSigningKeyRequest { region: "eu-west-1".into(), ..ask.clone() },
+        DeriveSigningKeyRequest { service_name: "s3".into(), ..ask.clone() },
+    ] {
+        refused(
+            store.gateway().derive_signing_key(bad).await,
+            Code::InvalidArgument,
+            "ValidationError",
+        );
+    }
+    let unknown = DeriveSigningKeyRequest { access_key_id: "AKIANOBODY".into(), ..ask.clone() };
+    refused(store.gateway().derive_signing_key(unknown).await, Code::NotFound, "NoSuchEntity");
+    let status = AccessKeyStatus::Inactive.into();
+    let inactive = UpdateAccessKeyRequest {
+        user_name: "alice".into(),
+        access_key_id: key.access_key_id,
+        status,
+        ..Default::default()
+    };
+    iam.update_access_key(inactive).await.unwrap();
+    refused(store.gateway().derive_signing_key(ask).await, Code::NotFound, "NoSuchEntity");
+}
+
+#[tokio::test]
+async fn a_proof_is_spent_once_whoever_comes_first() {
+    let store = TestStore::start().await;
+    let soon: Timestamp = (SystemTime::now() + Duration::from_secs(900)).into();
+    let ask = |key: &str| ConsumeProofRequest { replay_key: key.into(), expire_time: Some(soon) };
+    let mut tasks = Vec::new();
+    for _ in 0..16 {
+        let mut gateway = store.gateway();
+        let request = ask("AKIA/20260101T000000Z/aa");
+        tasks.push(tokio::spawn(async move { gateway.consume_proof(request).await }));
+    }
+    let mut spent = 0;
+    for task in tasks {
+        match task.await.unwrap() {
+            Ok(_) => spent += 1,
+            answer => drop(refused(answer, Code::AlreadyExists, "ProofAlreadyUsed")),
+        }
+    }
+    assert_eq!(spent, 1);
+    store.gateway().consume_proof(ask("another")).await.unwrap();
+    let far: Timestamp = (SystemTime::now() + Duration::from_secs(7200)).into();
+    let bad = ConsumeProofRequest { replay_key: "k".into(), expire_time: Some(far) };
+    refused(store.gateway().consume_proof(bad).await, Code::InvalidArgument, "ValidationError");
+    refused(store.gateway().consume_proof(ask("")).await, Code::InvalidArgument, "ValidationError");
+    let mut iam = store.admin().await;
+    refused(iam.consume_proof(ask("third")).await, Code::PermissionDenied, "AccessDenied");
+}
+
+#[tokio::test]
+async fn an_external_name_is_the_id_it_had_at_first_use() {
+    let store = TestStore::start().await;
+    let pin = |account: &str, id: &str| PinPrincipalRequest {
+        partition: "aws".into(),
+        account_id: account.into(),
+        principal_name: "role/Deploy".into(),
+        unique_id: id.into(),
+    };
+    let mut gateway = store.gateway();
+    let first = gateway.pin_principal(pin("999999999999", "AROAFIRST")).await.unwrap().into_inner();
+    assert!(first.newly_pinned);
+    let again = gateway.pin_principal(pin("999999999999", "AROAFIRST")).await.unwrap().into_inner();
+    assert!(!again.newly_pinned);
+    let changed = gateway.pin_principal(pin("999999999999", "AROASECOND")).await;
+    refused(changed, Code::FailedPrecondition, "PrincipalIdChanged");
+    gateway.pin_principal(pin("888888888888", "AROASECOND")).await.unwrap();
+    refused(
+        gateway.pin_principal(pin(ACCOUNT, "AROAFIRST")).await,
+        Code::InvalidArgument,
+        "ValidationError",
+    );
+    let mut iam = store.admin().await;
+    refused(
+        iam.pin_principal(pin("777777777777", "AROAX")).await,
+        Code::PermissionDenied,
+        "AccessDenied",
+    );
+}
+
+#[tokio::test]
+async fn signing_keys_are_published_by_gateways_and_ended_at_once() {
+    let store = TestStore::start().await;
+    let jwk = store.signing_key.public().to_jwk();
+    let kid = store.signing_key.kid().to_owned();
+    let mut gateway = store.gateway();
+    // Publishing again renews the lease.
+    gateway.publish_signing_key(PublishSigningKeyRequest { jwk: jwk.clone() }).await.unwrap();
+    let listed =
+        gateway.list_signing_keys(ListSigningKeysRequest::default()).await.unwrap().into_inner();
+    assert_eq!(listed.signing_keys.len(), 1);
+    // Nobody follows, so nobody has to acknowledge.
+    assert!(listed.signing_keys[0].acknowledged);
+    let bad = PublishSigningKeyRequest { jwk: r#"{"kty":"EC"}"#.into() };
+    refused(gateway.publish_signing_key(bad).await, Code::InvalidArgument, "ValidationError");
+    let mut iam = store.admin().await;
+    let publish = iam.publish_signing_key(PublishSigningKeyRequest { jwk: jwk.clone() }).await;
+    refused(publish, Code::PermissionDenied, "AccessDenied");
+
+    // The administrator is barred from key operations; somebody must be given the right.
+    let revoke = || RevokeSigningKeyRequest { kid: kid.clone() };
+    refused(iam.revoke_signing_key(revoke()).await, Code::PermissionDenied, "AccessDenied");
+    let role =
+        crate::support::new_role("KeyOfficer", &crate::support::trust(r#"{"AWS":"123456789012"}"#));
+    iam.create_role(role).await.unwrap();
+    iam.put_role_policy(PutRolePolicyRequest {
+        role_name: "KeyOfficer".into(),
+        policy_name: "P".into(),
+        policy_document: crate::support::allow("countersign:RevokeSigningKey", "*"),
+        ..Default::default()
+    })
+    .await
+    .unwrap();
+    let mut officer = store.session(ACCOUNT, "KeyOfficer").await;
+    officer.revoke_signing_key(revoke()).await.unwrap();
+    // Every token that it signed is refused from here on, and it cannot come back.
+    refused(iam.list_roles(ListRolesRequest::default()).await, Code::Unauthenticated, "RevokedKey");
+    let again = gateway.publish_signing_key(PublishSigningKeyRequest { jwk }).await;
+    refused(again, Code::PermissionDenied, "AccessDenied");
+}

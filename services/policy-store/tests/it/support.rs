@@ -1,0 +1,233 @@
+//! One policy store, its service identities, and tokens for its roles.
+
+use std::{collections::HashMap, path::Path, time::SystemTime};
+
+use countersign_policy_store::{Config, SERVICE_NAME, serve};
+use countersign_proto::policy::v1::{
+    Record, WatchRequest, WatchStart, policy_store_service_client::PolicyStoreServiceClient,
+    record, watch_request, watch_response, *,
+};
+use countersign_serve::{
+    ServiceCredential, ServiceIdentities, ServiceName, ServiceSecret, grpc, listener,
+    shutdown::{self, Trigger},
+};
+use countersign_token::{Caller, Claims, Realm, Session, key::SigningKey, mint};
+use tempfile::TempDir;
+use tokio::task::JoinHandle;
+use tonic::{
+    Code, Request, Status,
+    metadata::MetadataValue,
+    service::{Interceptor, interceptor::InterceptedService},
+    transport::Channel,
+};
+use tonic_types::StatusExt;
+
+pub const ACCOUNT: &str = "123456789012";
+pub const ISSUER: &str = "http://127.0.0.1:7400";
+
+pub type Client<I> = PolicyStoreServiceClient<InterceptedService<Channel, I>>;
+
+/// Sends a token with every call.
+#[derive(Clone)]
+pub struct Bearer(String);
+
+impl Interceptor for Bearer {
+    fn call(&mut self, mut request: Request<()>) -> Result<Request<()>, Status> {
+        let value = MetadataValue::try_from(format!("Bearer {}", self.0)).unwrap();
+        request.metadata_mut().insert("authorization", value);
+        Ok(request)
+    }
+}
+
+pub struct TestStore {
+    pub folder: TempDir,
+    pub origin: String,
+    pub signing_key: SigningKey,
+    gateway: ServiceSecret,
+    decision: ServiceSecret,
+    trigger: Option<Trigger>,
+    task: Option<JoinHandle<Result<(), countersign_policy_store::Error>>>,
+}
+
+impl TestStore {
+    pub async fn start() -> Self {
+        let mut store = Self {
+            folder: tempfile::tempdir().unwrap(),
+            origin: String::new(),
+            signing_key: SigningKey::generate().unwrap(),
+            gateway: ServiceSecret::generate().unwrap(),
+            decision: ServiceSecret::generate().unwrap(),
+            trigger: None,
+            task: None,
+        };
+        store.run(ACCOUNT).await.unwrap();
+        let jwk = store.signing_key.public().to_jwk();
+        store.gateway().publish_signing_key(PublishSigningKeyRequest { jwk }).await.unwrap();
+        store
+    }
+
+    /// Starts the service on what is in the folder.
+    pub async fn run(&mut self, account: &str) -> Result<(), String> {
+        let socket = listener::bind("127.0.0.1:0".parse().unwrap()).await.unwrap();
+        self.origin = grpc::origin(&socket).unwrap();
+        let config = Config {
+            data_dir: self.folder.path().to_owned(),
+            account: account.parse().unwrap(),
+            issuer: ISSUER.to_owned(),
+            region: "us-east-1".to_owned(),
+            identities: ServiceIdentities::default()
+                .accept(ServiceName::Gateway, self.gateway.clone())
+                .accept(ServiceName::Decision, self.decision.clone()),
+        };
+        let (trigger, shutdown) = shutdown::channel();
+        let mut task = tokio::spawn(serve(config, socket, shutdown));
+        let patience = std::time::Duration::from_secs(20);
+        tokio::select! {
+            ended = &mut task => return Err(ended.unwrap().unwrap_err().to_string()),
+            serving = grpc::wait_until_serving(&self.origin, SERVICE_NAME, patience) => serving.unwrap(),
+        }
+        self.trigger = Some(trigger);
+        self.task = Some(task);
+        Ok(())
+    }
+
+    /// Stops the service and waits until its folder is free.
+    pub async fn stop(&mut self) {
+        self.trigger.take().unwrap().fire();
+        self.task.take().unwrap().await.unwrap().unwrap();
+    }
+
+    pub fn path(&self) -> &Path {
+        self.folder.path()
+    }
+
+    pub fn gateway(&self) -> Client<ServiceCredential> {
+        self.client(ServiceCredential::new(&self.gateway))
+    }
+
+    pub fn decision(&self) -> Client<ServiceCredential> {
+        self.client(ServiceCredential::new(&self.decision))
+    }
+
+    pub fn client<I: Interceptor>(&self, interceptor: I) -> Client<I> {
+        let channel = grpc::channel(&self.origin).unwrap();
+        PolicyStoreServiceClient::with_interceptor(channel, interceptor)
+    }
+
+    /// Everything that Watch carries, by key.
+    pub async fn records(&self) -> HashMap<String, Record> {
+        let start = WatchStart { follower_name: "test".to_owned(), ..Default::default() };
+        let request = WatchRequest { request: Some(watch_request::Request::Start(start)) };
+        let requests = tokio_stream::iter([request]);
+        // The stream is kept open by the server's side until the snapshot has been read.
+        let requests = tokio_stream::StreamExt::chain(requests, tokio_stream::pending());
+        let mut events = self.decision().watch(requests).await.unwrap().into_inner();
+        let mut records = HashMap::new();
+        loop {
+            let event = events.message().await.unwrap().unwrap().event.unwrap();
+            let watch_response::Event::SnapshotChunk(chunk) = event else { panic!("{event:?}") };
+            records.extend(chunk.records.into_iter().map(|record| (record.key.clone(), record)));
+            if chunk.last {
+                return records;
+            }
+        }
+    }
+
+    pub async fn role_id(&self, account: &str, role_name: &str) -> String {
+        let key = format!("role/{account}/{}", role_name.to_lowercase());
+        match self.records().await.remove(&key).and_then(|record| record.record) {
+            Some(record::Record::Role(role)) => role.role_id,
+            other => panic!("no role at {key}: {other:?}"),
+        }
+    }
+
+    /// A client with a session of a role, as the gateway would have made it.
+    pub async fn session(&self, account: &str, role_name: &str) -> Client<Bearer> {
+        let role_id = self.role_id(account, role_name).await;
+        self.client(self.token(account, role_name, &role_id, "countersign", 900))
+    }
+
+    pub async fn admin(&self) -> Client<Bearer> {
+        self.session(ACCOUNT, "CountersignAdministrator").await
+    }
+
+    pub fn token(
+        &self,
+        account: &str,
+        role_name: &str,
+        role_id: &str,
+        audience: &str,
+        lifetime: i64,
+    ) -> Bearer {
+        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs();
+        let now = i64::try_from(now).unwrap();
+        let session = Session {
+            account: account.to_owned(),
+            partition: "aws".to_owned(),
+            role_name: role_name.to_owned(),
+            role_id: role_id.to_owned(),
+            session_name: "test".to_owned(),
+            source_identity: None,
+            session_tags: Default::default(),
+            session_policies: Vec::new(),
+            proof_type: "test".to_owned(),
+            caller: Caller {
+                realm: Realm::Countersign,
+                account: account.to_owned(),
+                unique_id: account.to_owned(),
+                arn: format!("arn:aws:iam::{account}:root"),
+            },
+            revision: "0123456789abcdef:1".to_owned(),
+        };
+        let claims = Claims::for_session(
+            ISSUER.to_owned(),
+            audience.to_owned(),
+            now,
+            now + lifetime,
+            session,
+        )
+        .unwrap();
+        Bearer(mint(&claims, &self.signing_key).unwrap())
+    }
+}
+
+/// The gRPC code and IAM's reason of an error.
+pub fn reason(status: &Status) -> (Code, String) {
+    let reason = status.get_details_error_info().map(|info| info.reason).unwrap_or_default();
+    (status.code(), reason)
+}
+
+/// Holds an answer to a code and a reason; returns the message.
+pub fn refused<T: std::fmt::Debug>(
+    answer: Result<tonic::Response<T>, Status>,
+    code: Code,
+    expected: &str,
+) -> String {
+    let status = answer.unwrap_err();
+    assert_eq!(reason(&status), (code, expected.to_owned()), "{status:?}");
+    status.message().to_owned()
+}
+
+pub fn trust(principal: &str) -> String {
+    format!(
+        r#"{{"Version":"2012-10-17","Statement":[{{"Effect":"Allow","Principal":{principal},"Action":"sts:AssumeRole"}}]}}"#
+    )
+}
+
+pub fn allow(action: &str, resource: &str) -> String {
+    format!(
+        r#"{{"Version":"2012-10-17","Statement":[{{"Effect":"Allow","Action":"{action}","Resource":"{resource}"}}]}}"#
+    )
+}
+
+pub fn new_role(role_name: &str, assume_role_policy_document: &str) -> CreateRoleRequest {
+    CreateRoleRequest {
+        role_name: role_name.to_owned(),
+        assume_role_policy_document: assume_role_policy_document.to_owned(),
+        ..Default::default()
+    }
+}
+
+pub fn new_user(user_name: &str) -> CreateUserRequest {
+    CreateUserRequest { user_name: user_name.to_owned(), ..Default::default() }
+}

@@ -1,0 +1,280 @@
+//! Whom trust policies name, and who may do what.
+
+use countersign_proto::policy::v1::*;
+use tonic::Code;
+
+use crate::support::{ACCOUNT, TestStore, allow, new_role, new_user, refused, trust};
+
+async fn resolved(store: &TestStore, role: &str) -> Vec<ResolvedPrincipal> {
+    let key = format!("role/{ACCOUNT}/{}", role.to_lowercase());
+    match store.records().await.remove(&key).unwrap().record.unwrap() {
+        record::Record::Role(role) => role.resolved_principals,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[tokio::test]
+async fn a_trust_policys_principals_are_resolved_when_it_is_written() {
+    let store = TestStore::start().await;
+    let mut iam = store.admin().await;
+    let nobody = trust(r#"{"AWS":"arn:aws:iam::123456789012:user/alice"}"#);
+    let message = refused(
+        iam.create_role(new_role("R", &nobody)).await,
+        Code::InvalidArgument,
+        "MalformedPolicyDocument",
+    );
+    assert!(message.contains("user/alice"), "{message}");
+    let alice = iam.create_user(new_user("alice")).await.unwrap().into_inner().user.unwrap();
+    iam.create_role(new_role("R", &nobody)).await.unwrap();
+    let principals = resolved(&store, "R").await;
+    assert_eq!(principals[0].unique_id, alice.user_id);
+    assert_eq!(principals[0].realm(), Realm::Countersign);
+
+    // Deleted and made again under the name, alice is not the one that is trusted.
+    iam.delete_user(DeleteUserRequest { user_name: "alice".into(), ..Default::default() })
+        .await
+        .unwrap();
+    let again = iam.create_user(new_user("alice")).await.unwrap().into_inner().user.unwrap();
+    assert_ne!(resolved(&store, "R").await[0].unique_id, again.user_id);
+
+    // Another spelling of the name, or another path, is another principal.
+    for arn in ["user/Alice", "user/x/alice"] {
+        let document = trust(&format!(r#"{{"AWS":"arn:aws:iam::123456789012:{arn}"}}"#));
+        let answer = iam.create_role(new_role("R2", &document)).await;
+        refused(answer, Code::InvalidArgument, "MalformedPolicyDocument");
+    }
+}
+
+#[tokio::test]
+async fn a_number_is_local_or_external_never_both() {
+    let store = TestStore::start().await;
+    let mut iam = store.admin().await;
+    let external = trust(r#"{"AWS":["arn:aws:iam::999999999999:role/Deploy","888888888888"]}"#);
+    iam.create_role(new_role("R", &external)).await.unwrap();
+    let principals = resolved(&store, "R").await;
+    assert!(
+        principals.iter().all(|p| p.realm() == Realm::Aws && p.unique_id.is_empty()),
+        "{principals:?}"
+    );
+    let create = |id: &str| CreateAccountRequest { account_id: id.into(), ..Default::default() };
+    for id in ["999999999999", "888888888888"] {
+        refused(iam.create_account(create(id)).await, Code::InvalidArgument, "ValidationError");
+    }
+    // Once nobody names it any more, the number is free.
+    let local = trust(r#"{"Service":"ec2.amazonaws.com"}"#);
+    let update = UpdateAssumeRolePolicyRequest {
+        role_name: "R".into(),
+        policy_document: local,
+        ..Default::default()
+    };
+    iam.update_assume_role_policy(update).await.unwrap();
+    iam.create_account(create("999999999999")).await.unwrap();
+    refused(
+        iam.create_account(create("999999999999")).await,
+        Code::AlreadyExists,
+        "EntityAlreadyExists",
+    );
+    // And from now on it is local: a principal in it must exist.
+    let answer = iam.create_role(new_role("R3", &external)).await;
+    refused(answer, Code::InvalidArgument, "MalformedPolicyDocument");
+    for bad in ["", "12", "99999999999x", "9999999999999"] {
+        refused(iam.create_account(create(bad)).await, Code::InvalidArgument, "ValidationError");
+    }
+}
+
+#[tokio::test]
+async fn countersigns_own_policies_decide_who_may_do_what() {
+    let store = TestStore::start().await;
+    let mut admin = store.admin().await;
+    admin.create_role(new_role("Reader", &trust(r#"{"AWS":"123456789012"}"#))).await.unwrap();
+    let mut reader = store.session(ACCOUNT, "Reader").await;
+    let get = || GetRoleRequest { role_name: "Reader".into() };
+    let message = refused(reader.get_role(get()).await, Code::PermissionDenied, "AccessDenied");
+    for part in ["assumed-role/Reader/test", "iam:GetRole", "arn:aws:iam::123456789012:role/Reader"]
+    {
+        assert!(message.contains(part), "{message}");
+    }
+    let put = |document: &str| PutRolePolicyRequest {
+        role_name: "Reader".into(),
+        policy_name: "P".into(),
+        policy_document: document.into(),
+        ..Default::default()
+    };
+    admin
+        .put_role_policy(put(&allow("iam:Get*", "arn:aws:iam::123456789012:role/Reader")))
+        .await
+        .unwrap();
+    // Told at once: the store judges by what it holds at this moment.
+    reader.get_role(get()).await.unwrap();
+    let other =
+        reader.get_role(GetRoleRequest { role_name: "CountersignAdministrator".into() }).await;
+    refused(other, Code::PermissionDenied, "AccessDenied");
+    refused(
+        reader.create_role(new_role("X", &trust(r#"{"AWS":"123456789012"}"#))).await,
+        Code::PermissionDenied,
+        "AccessDenied",
+    );
+    // What is attached is a condition key.
+    let only_s3 = r#"{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Action":"iam:AttachRolePolicy","Resource":"*",
+        "Condition":{"ArnEquals":{"iam:PolicyARN":"arn:aws:iam::aws:policy/AmazonS3FullAccess"}}}]}"#;
+    admin.put_role_policy(put(only_s3)).await.unwrap();
+    let attach = |name: &str| AttachRolePolicyRequest {
+        role_name: "Reader".into(),
+        policy_arn: format!("arn:aws:iam::aws:policy/{name}"),
+        ..Default::default()
+    };
+    reader.attach_role_policy(attach("AmazonS3FullAccess")).await.unwrap();
+    refused(
+        reader.attach_role_policy(attach("AmazonDynamoDBFullAccess")).await,
+        Code::PermissionDenied,
+        "AccessDenied",
+    );
+
+    // A role made again under the name does not inherit its sessions.
+    admin
+        .detach_role_policy(DetachRolePolicyRequest {
+            role_name: "Reader".into(),
+            policy_arn: "arn:aws:iam::aws:policy/AmazonS3FullAccess".into(),
+            ..Default::default()
+        })
+        .await
+        .unwrap();
+    admin
+        .delete_role_policy(DeleteRolePolicyRequest {
+            role_name: "Reader".into(),
+            policy_name: "P".into(),
+            ..Default::default()
+        })
+        .await
+        .unwrap();
+    admin
+        .delete_role(DeleteRoleRequest { role_name: "Reader".into(), ..Default::default() })
+        .await
+        .unwrap();
+    refused(reader.get_role(get()).await, Code::PermissionDenied, "AccessDenied");
+    admin.create_role(new_role("Reader", &trust(r#"{"AWS":"123456789012"}"#))).await.unwrap();
+    admin.put_role_policy(put(&allow("*", "*"))).await.unwrap();
+    let message = refused(reader.get_role(get()).await, Code::PermissionDenied, "AccessDenied");
+    assert!(message.contains("session is over"), "{message}");
+}
+
+#[tokio::test]
+async fn bad_tokens_are_no_credentials() {
+    let store = TestStore::start().await;
+    let role_id = store.role_id(ACCOUNT, "CountersignAdministrator").await;
+    let other = TestStore::start().await;
+    for (bearer, expected) in [
+        (
+            store.token(ACCOUNT, "CountersignAdministrator", &role_id, "orders", 900),
+            "WrongAudience",
+        ),
+        (
+            other.token(ACCOUNT, "CountersignAdministrator", &role_id, "countersign", 900),
+            "UnknownKey",
+        ),
+    ] {
+        let answer = store.client(bearer).list_roles(ListRolesRequest::default()).await;
+        refused(answer, Code::Unauthenticated, expected);
+    }
+    let none =
+        PolicyStoreService::connect(&store).await.list_roles(ListRolesRequest::default()).await;
+    refused(none, Code::Unauthenticated, "MissingAuthenticationToken");
+    // Services have no account to act in.
+    let answer = store.gateway().list_roles(ListRolesRequest::default()).await;
+    refused(answer, Code::PermissionDenied, "AccessDenied");
+}
+
+/// A client without credentials.
+struct PolicyStoreService;
+
+impl PolicyStoreService {
+    async fn connect(
+        store: &TestStore,
+    ) -> policy_store_service_client::PolicyStoreServiceClient<tonic::transport::Channel> {
+        let origin = store.origin.clone();
+        policy_store_service_client::PolicyStoreServiceClient::connect(origin).await.unwrap()
+    }
+}
+
+#[tokio::test]
+async fn who_speaks_for_a_service_is_said_by_those_who_may_pass_the_role() {
+    let store = TestStore::start().await;
+    let mut admin = store.admin().await;
+    let user = admin.create_user(new_user("instance")).await.unwrap().into_inner().user.unwrap();
+    for role in ["Target", "Binder"] {
+        admin
+            .create_role(new_role(role, &trust(r#"{"Service":"ec2.amazonaws.com"}"#)))
+            .await
+            .unwrap();
+    }
+    let role_arn = "arn:aws:iam::123456789012:role/Target";
+    let bind = |service: &str, caller: &str| BindServicePrincipalRequest {
+        role_arn: role_arn.into(),
+        service_principal: service.into(),
+        caller_unique_id: caller.into(),
+        ..Default::default()
+    };
+    let put = |document: &str| PutRolePolicyRequest {
+        role_name: "Binder".into(),
+        policy_name: "P".into(),
+        policy_document: document.into(),
+        ..Default::default()
+    };
+    let mut binder = store.session(ACCOUNT, "Binder").await;
+    admin.put_role_policy(put(&allow("countersign:BindServicePrincipal", "*"))).await.unwrap();
+    let message = refused(
+        binder.bind_service_principal(bind("ec2.amazonaws.com", &user.user_id)).await,
+        Code::PermissionDenied,
+        "AccessDenied",
+    );
+    assert!(message.contains("iam:PassRole"), "{message}");
+    let pass_to_lambda = r#"{"Version":"2012-10-17","Statement":[
+        {"Effect":"Allow","Action":"countersign:BindServicePrincipal","Resource":"*"},
+        {"Effect":"Allow","Action":"iam:PassRole","Resource":"*",
+         "Condition":{"StringEquals":{"iam:PassedToService":"lambda.amazonaws.com"}}}]}"#;
+    admin.put_role_policy(put(pass_to_lambda)).await.unwrap();
+    refused(
+        binder.bind_service_principal(bind("ec2.amazonaws.com", &user.user_id)).await,
+        Code::PermissionDenied,
+        "AccessDenied",
+    );
+    binder.bind_service_principal(bind("lambda.amazonaws.com", &user.user_id)).await.unwrap();
+
+    let bound = |service: &str, caller: &str| {
+        let mut admin = admin.clone();
+        let request = bind(service, caller);
+        async move { admin.bind_service_principal(request).await }
+    };
+    refused(
+        bound("ec2.amazonaws.com", "AIDANOBODYNOBODY00000").await,
+        Code::NotFound,
+        "NoSuchEntity",
+    );
+    refused(bound("ec2.amazonaws.com", "instance").await, Code::InvalidArgument, "ValidationError");
+    refused(bound("EC2 amazonaws", &user.user_id).await, Code::InvalidArgument, "ValidationError");
+    let made =
+        bound("ec2.amazonaws.com", &user.user_id).await.unwrap().into_inner().binding.unwrap();
+    assert_eq!(made.caller_account_id, ACCOUNT);
+    let list =
+        ListServicePrincipalBindingsRequest { role_arn: role_arn.into(), ..Default::default() };
+    let found = admin.list_service_principal_bindings(list).await.unwrap().into_inner().bindings;
+    assert_eq!(found.len(), 2);
+    let delete = DeleteRoleRequest { role_name: "Target".into(), ..Default::default() };
+    refused(admin.delete_role(delete.clone()).await, Code::FailedPrecondition, "DeleteConflict");
+    for service in ["ec2.amazonaws.com", "lambda.amazonaws.com"] {
+        let request = DeleteServicePrincipalBindingRequest {
+            role_arn: role_arn.into(),
+            service_principal: service.into(),
+            caller_unique_id: user.user_id.clone(),
+            ..Default::default()
+        };
+        admin.delete_service_principal_binding(request).await.unwrap();
+    }
+    admin.delete_role(delete).await.unwrap();
+    // Another account's role is not there to bind to.
+    let foreign = BindServicePrincipalRequest {
+        role_arn: "arn:aws:iam::999999999999:role/Target".into(),
+        ..bind("ec2.amazonaws.com", &user.user_id)
+    };
+    refused(admin.bind_service_principal(foreign).await, Code::PermissionDenied, "AccessDenied");
+}

@@ -1,0 +1,168 @@
+//! Following the store.
+
+use countersign_proto::policy::v1::*;
+use prost::Message;
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Code, Streaming};
+
+use crate::support::{TestStore, new_role, new_user, refused, trust};
+
+async fn watch(
+    store: &TestStore,
+    revision: &str,
+    kinds: &[RecordKind],
+) -> (mpsc::Sender<WatchRequest>, Streaming<WatchResponse>) {
+    let (sender, receiver) = mpsc::channel(8);
+    let start = WatchStart {
+        revision: revision.into(),
+        kinds: kinds.iter().map(|kind| (*kind).into()).collect(),
+        follower_name: "test".into(),
+    };
+    let request = WatchRequest { request: Some(watch_request::Request::Start(start)) };
+    sender.send(request).await.unwrap();
+    let events = store.decision().watch(ReceiverStream::new(receiver)).await.unwrap().into_inner();
+    (sender, events)
+}
+
+async fn next(events: &mut Streaming<WatchResponse>) -> watch_response::Event {
+    events.message().await.unwrap().unwrap().event.unwrap()
+}
+
+/// The next thing that is not a heartbeat.
+async fn next_change(events: &mut Streaming<WatchResponse>) -> WatchChange {
+    loop {
+        match next(events).await {
+            watch_response::Event::Heartbeat(_) => {}
+            watch_response::Event::Change(change) => return change,
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+fn number(revision: &str) -> u64 {
+    revision.split_once(':').unwrap().1.parse().unwrap()
+}
+
+#[tokio::test]
+async fn a_snapshot_then_every_change_in_order() {
+    let store = TestStore::start().await;
+    let mut iam = store.admin().await;
+    let (acks, mut events) = watch(&store, "", &[RecordKind::User]).await;
+    let watch_response::Event::SnapshotChunk(chunk) = next(&mut events).await else { panic!() };
+    assert!(chunk.first && chunk.last && chunk.records.is_empty());
+
+    let mut last = number(&chunk.revision);
+    for n in 0..20 {
+        iam.create_user(new_user(&format!("u{n}"))).await.unwrap();
+        // Roles are not asked for.
+        iam.create_role(new_role(&format!("R{n}"), &trust(r#"{"Service":"ec2.amazonaws.com"}"#)))
+            .await
+            .unwrap();
+    }
+    let mut held = String::new();
+    for n in 0..20 {
+        let change = next_change(&mut events).await;
+        assert!(number(&change.revision) > last);
+        last = number(&change.revision);
+        assert_eq!(change.put.len(), 1);
+        assert!(change.put[0].key.ends_with(&format!("/u{n}")), "{}", change.put[0].key);
+        held = change.revision;
+    }
+    // A rename is one change: the old key goes, the new one comes.
+    let rename = UpdateUserRequest {
+        user_name: "u0".into(),
+        new_user_name: "zero".into(),
+        ..Default::default()
+    };
+    iam.update_user(rename).await.unwrap();
+    let change = next_change(&mut events).await;
+    assert!(
+        change.deleted[0].ends_with("/u0") && change.put[0].key.ends_with("/zero"),
+        "{change:?}"
+    );
+    drop(acks);
+
+    // A follower that held a revision goes on from there.
+    let (_acks, mut events) = watch(&store, &held, &[RecordKind::User]).await;
+    assert!(next_change(&mut events).await.deleted[0].ends_with("/u0"));
+    // One of another store, or of the future, is given a snapshot.
+    for revision in ["0000000000000000:3", &format!("{}:99999", held.split_once(':').unwrap().0)] {
+        let (_acks, mut events) = watch(&store, revision, &[RecordKind::User]).await;
+        let watch_response::Event::SnapshotChunk(chunk) = next(&mut events).await else { panic!() };
+        assert_eq!(chunk.records.len(), 20, "{revision}");
+    }
+}
+
+#[tokio::test]
+async fn no_secret_is_in_the_watch() {
+    let store = TestStore::start().await;
+    let mut iam = store.admin().await;
+    iam.create_user(new_user("alice")).await.unwrap();
+    let request = CreateAccessKeyRequest { user_name: "alice".into(), ..Default::default() };
+    let key = iam.create_access_key(request).await.unwrap().into_inner().access_key.unwrap();
+    let root = std::fs::read_to_string(store.path().join("root-credentials.json")).unwrap();
+    let root: serde_json::Value = serde_json::from_str(&root).unwrap();
+    let records = store.records().await;
+    assert!(records.contains_key(&format!("key/{}", key.access_key_id)));
+    for record in records.values() {
+        let bytes = record.encode_to_vec();
+        for secret in [key.secret_access_key.as_str(), root["SecretAccessKey"].as_str().unwrap()] {
+            assert!(!bytes.windows(secret.len()).any(|window| window == secret.as_bytes()));
+        }
+    }
+    // Nor in the store's own files.
+    for entry in std::fs::read_dir(store.path().join("store")).unwrap() {
+        let path = entry.unwrap().path();
+        let Ok(bytes) = std::fs::read(&path) else { continue };
+        let secret = key.secret_access_key.as_bytes();
+        assert!(!bytes.windows(secret.len()).any(|window| window == secret), "{}", path.display());
+    }
+}
+
+#[tokio::test]
+async fn a_new_key_waits_for_those_who_follow() {
+    let store = TestStore::start().await;
+    let (acks, mut events) = watch(&store, "", &[]).await;
+    let watch_response::Event::SnapshotChunk(chunk) = next(&mut events).await else { panic!() };
+    let acknowledged = || async {
+        let request = ListSigningKeysRequest::default();
+        let listed = store.gateway().list_signing_keys(request).await.unwrap().into_inner();
+        listed.signing_keys[0].acknowledged
+    };
+    assert!(!acknowledged().await);
+    let ack = |revision: &str| WatchRequest {
+        request: Some(watch_request::Request::Ack(WatchAck { revision: revision.into() })),
+    };
+    acks.send(ack("ffffffffffffffff:99999")).await.unwrap();
+    acks.send(ack(&chunk.revision)).await.unwrap();
+    let mut tries = 0;
+    while !acknowledged().await {
+        tries += 1;
+        assert!(tries < 500, "the acknowledgement did not arrive");
+        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+    }
+}
+
+#[tokio::test]
+async fn only_those_who_may_follow_do() {
+    let store = TestStore::start().await;
+    let start = || {
+        let start = WatchStart { follower_name: "test".into(), ..Default::default() };
+        tokio_stream::iter([WatchRequest { request: Some(watch_request::Request::Start(start)) }])
+    };
+    let mut admin = store.admin().await;
+    admin.watch(start()).await.unwrap();
+    let request = CreateAccountRequest { account_id: "222222222222".into(), ..Default::default() };
+    admin.create_account(request).await.unwrap();
+    let mut tenant = store.session("222222222222", "CountersignAdministrator").await;
+    let answer = tenant.watch(start()).await.map(|_| tonic::Response::new(()));
+    refused(answer, Code::PermissionDenied, "AccessDenied");
+    let nothing = tokio_stream::iter([WatchRequest { request: None }]);
+    let answer = admin.watch(nothing).await.map(|_| tonic::Response::new(()));
+    refused(answer, Code::InvalidArgument, "ValidationError");
+    let unknown = WatchStart { kinds: vec![99], ..Default::default() };
+    let unknown = WatchRequest { request: Some(watch_request::Request::Start(unknown)) };
+    let answer = admin.watch(tokio_stream::iter([unknown])).await.map(|_| tonic::Response::new(()));
+    refused(answer, Code::InvalidArgument, "ValidationError");
+}
