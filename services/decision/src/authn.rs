@@ -1,0 +1,85 @@
+//! Who calls: a part of Countersign, by its service identity, or a role session, by its bearer token.
+
+use std::{sync::Arc, time::Instant};
+
+use countersign_serve::{
+    Fault, ServiceIdentities, ServiceName,
+    authn::{Authenticate, bearer, missing_credentials},
+};
+use http::HeaderMap;
+
+use crate::{
+    check,
+    decider::{self, Decider},
+    session::{self, OWN_AUDIENCE, Session},
+};
+
+/// Who calls.
+#[derive(Clone, Debug)]
+pub enum Caller {
+    /// A part of Countersign.
+    Service(ServiceName),
+    /// A role session: a principal like any other, whose own policies say what it may ask.
+    Session(Arc<Session>),
+}
+
+/// A call that has passed the door.
+#[derive(Clone, Debug)]
+pub struct Call {
+    /// Who calls.
+    pub caller: Caller,
+    /// Until when it can wait for revisions; the door's own waiting counts.
+    pub deadline: Instant,
+}
+
+/// The door.
+#[derive(Clone)]
+pub struct Door {
+    decider: Decider,
+    identities: Arc<ServiceIdentities>,
+}
+
+impl Door {
+    /// Lets in whom `identities` and the replica's keys show.
+    pub fn new(decider: Decider, identities: ServiceIdentities) -> Self {
+        Self { decider, identities: Arc::new(identities) }
+    }
+}
+
+impl Authenticate for Door {
+    type Caller = Call;
+
+    // No RPC is open to strangers, so the path does not matter.
+    async fn authenticate(&self, _path: &str, headers: &HeaderMap) -> Result<Call, Fault> {
+        let deadline = self.decider.deadline(headers);
+        let caller = self.caller(headers, deadline).await?;
+        Ok(Call { caller, deadline })
+    }
+}
+
+impl Door {
+    async fn caller(&self, headers: &HeaderMap, deadline: Instant) -> Result<Caller, Fault> {
+        let service = self.identities.identify(headers);
+        let service = service
+            .map_err(|error| Fault::unauthenticated("InvalidServiceIdentity", error.to_string()))?;
+        match (service, bearer(headers)?) {
+            (Some(service), None) => Ok(Caller::Service(service)),
+            (None, Some(token)) => self.session(token, deadline).await,
+            // Of two identities one would have to be ignored.
+            (Some(_), Some(_)) => Err(Fault::unauthenticated(
+                "InvalidToken",
+                "a service identity and a bearer token at once; send one of them",
+            )),
+            (None, None) => Err(missing_credentials()),
+        }
+    }
+
+    async fn session(&self, token: &str, deadline: Instant) -> Result<Caller, Fault> {
+        let opened =
+            session::open(&self.decider, token, OWN_AUDIENCE, decider::now(), deadline).await;
+        let (view, session) = opened.map_err(session::NoSession::of_caller)?;
+        // A session whose role is gone, or was made again, is over for every RPC, also for those that need no permission.
+        check::session_subject(view.world(), &session)?;
+        Ok(Caller::Session(Arc::new(session)))
+    }
+}

@@ -1,0 +1,470 @@
+//! The verb of Authorize and Explain: may this subject do that?
+//!
+//! In order: the caller must be a session; the revision that it asks for must have arrived; the subject's token must be good at that
+//! revision; the caller must have the right to ask; only then is the subject looked up and the question decided. All of it is read
+//! from one view.
+
+use std::{sync::Arc, time::Instant};
+
+use countersign_evaluator::{
+    Context, Decision, Determining, PolicySet, Reason, Request, Resource, ResourceArn, Subject,
+    SubjectError, Verdict, reference, snapshot::RoleEntry, subject::service_subject,
+};
+use countersign_policy::{arn::AccountId, principal::IamArn};
+use countersign_proto::decision::v1::{AuthorizeResponse, DecisionReason, ExplainResponse};
+use countersign_replica::{View, World};
+
+use crate::{
+    authn::{Call, Caller},
+    convert::{self, Asked, Check, Owner, Question, decision_name},
+    decider::{self, Decider},
+    error::Refusal,
+    sentence::{arn_noun, sentence},
+    session::{self, NoSession, Session},
+};
+
+/// A decision, as every answer carries it.
+#[derive(Clone, Debug)]
+pub struct Judgement {
+    /// The decision.
+    pub decision: Decision,
+    /// What decided, or what was missing.
+    pub reason: DecisionReason,
+    /// The same for people.
+    pub message: String,
+    /// The statements that decided.
+    pub determining: Vec<Determining>,
+}
+
+impl Judgement {
+    /// An evaluator's verdict.
+    pub fn of(verdict: Verdict, request: &Request) -> Self {
+        let message = sentence(&verdict, request);
+        let Verdict { decision, reason, determining } = verdict;
+        Self { decision, reason: convert::reason(reason), message, determining }
+    }
+
+    /// A denial for which no policy had to be read.
+    pub fn denied(reason: DecisionReason, message: impl Into<String>) -> Self {
+        Self {
+            decision: Decision::ImplicitDeny,
+            reason,
+            message: message.into(),
+            determining: Vec::new(),
+        }
+    }
+}
+
+const AUTHORIZE: &str = "countersign:Authorize";
+const AUTHORIZE_PRINCIPAL: &str = "countersign:AuthorizePrincipal";
+const EXPLAIN: &str = "countersign:Explain";
+
+/// How much is answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Depth {
+    /// The decision.
+    Answer,
+    /// And what each statement had to do with it.
+    Explanation,
+}
+
+/// A question that its caller may ask, at the view that it is answered at.
+struct Posed {
+    view: Arc<View>,
+    /// The subject's ARN or name.
+    principal: String,
+    /// For the log.
+    asked: String,
+    matter: Matter,
+}
+
+#[derive(Debug)]
+enum Matter {
+    /// To be decided by policies.
+    Open(Box<(Request, PolicySet)>),
+    /// Decided already: there is nobody to decide about.
+    Settled(Judgement),
+}
+
+/// Answers Authorize.
+pub async fn authorize(
+    decider: &Decider,
+    call: &Call,
+    question: Question,
+) -> Result<AuthorizeResponse, Refusal> {
+    let posed = pose(decider, call, question, Depth::Answer).await?;
+    let judgement = match &posed.matter {
+        Matter::Open(matter) => {
+            let (request, policies) = matter.as_ref();
+            Judgement::of(reference::decide(request, policies), request)
+        }
+        Matter::Settled(judgement) => judgement.clone(),
+    };
+    answer(decider, &posed, judgement)
+}
+
+/// Answers Explain.
+pub async fn explain(
+    decider: &Decider,
+    call: &Call,
+    question: Question,
+) -> Result<ExplainResponse, Refusal> {
+    let posed = pose(decider, call, question, Depth::Explanation).await?;
+    match &posed.matter {
+        Matter::Open(matter) => {
+            let (request, policies) = matter.as_ref();
+            let explanation = countersign_evaluator::explain(request, policies);
+            let judgement = Judgement::of(explanation.verdict.clone(), request);
+            Ok(convert::explain_response(
+                answer(decider, &posed, judgement)?,
+                &explanation,
+                policies,
+            ))
+        }
+        Matter::Settled(judgement) => {
+            let answer = answer(decider, &posed, judgement.clone())?;
+            Ok(ExplainResponse { answer: Some(answer), ..Default::default() })
+        }
+    }
+}
+
+fn answer(
+    decider: &Decider,
+    posed: &Posed,
+    judgement: Judgement,
+) -> Result<AuthorizeResponse, Refusal> {
+    let decision_id = decider::decision_id()?;
+    tracing::debug!(
+        %decision_id,
+        decision = decision_name(judgement.decision),
+        reason = judgement.reason.as_str_name(),
+        principal = %posed.principal,
+        asked = %posed.asked,
+        revision = %posed.view.revision(),
+        "decided"
+    );
+    let age = decider.replica().age();
+    Ok(convert::authorize_response(
+        judgement,
+        posed.principal.clone(),
+        posed.view.revision(),
+        age,
+        decision_id,
+    ))
+}
+
+async fn pose(
+    decider: &Decider,
+    call: &Call,
+    question: Question,
+    depth: Depth,
+) -> Result<Posed, Refusal> {
+    let Question { subject, check, at_least_revision } = question;
+    if let Caller::Service(_) = &call.caller {
+        return Err(not_for_services(&call.caller, depth, &check.resource));
+    }
+    let now = decider::now();
+    let (view, who) = who(decider, subject, &at_least_revision, now, call.deadline).await?;
+    let asked = format!("{} on {}", check.action, check.resource);
+    let matter = consider(view.world(), &call.caller, &who, check, depth, now)?;
+    Ok(Posed { view, principal: who.name(), asked, matter })
+}
+
+/// What is to be decided, once it is known that the caller may ask.
+fn consider(
+    world: &World,
+    caller: &Caller,
+    who: &Who,
+    check: Check,
+    depth: Depth,
+    now: i64,
+) -> Result<Matter, Refusal> {
+    let Check { action, resource, owner, context, resource_policy } = check;
+    let account = owning_account(owner, &resource, who)?;
+    let resource = Resource { arn: resource, account };
+    may_ask(world, caller, who, &resource, depth, now)?;
+    let subject = match subject_of(world, who) {
+        Ok(subject) => subject,
+        Err(judgement) => return Ok(Matter::Settled(judgement)),
+    };
+    let context = subject
+        .context(&context, now, account)
+        .map_err(|error| Refusal::invalid("context", error.to_string()))?;
+    let mut policies = subject.policy_set();
+    policies.resource = resource_policy.map(convert::resource_policy_attached);
+    // A role may be assumed only as its trust policy says, which the store knows: no identity policy is enough.
+    if reference::is_role_assumption_action(&action) {
+        policies.resource = role_asked_about(world, &resource.arn).map(|role| role.trust.clone());
+    }
+    let request = Request { principal: subject.principal, action, resource, context };
+    Ok(Matter::Open(Box::new((request, policies))))
+}
+
+/// The caller's rights, all of them on the resource asked about.
+fn may_ask(
+    world: &World,
+    caller: &Caller,
+    who: &Who,
+    resource: &Resource,
+    depth: Depth,
+    now: i64,
+) -> Result<(), Refusal> {
+    require(world, caller, AUTHORIZE, resource, now)?;
+    match who {
+        // Whoever holds a token was shown it by its bearer.
+        Who::Session(_) => {}
+        Who::Service(_) => require(world, caller, AUTHORIZE_PRINCIPAL, resource, now)?,
+        Who::Principal(arn) => {
+            require(world, caller, AUTHORIZE_PRINCIPAL, resource, now)?;
+            // The answers would tell what another tenant's principals may do. An account that is not local is nobody's tenant, and
+            // there is nothing to learn of it.
+            if is_foreign(caller, who) && world.snapshot().is_local(arn.account()) {
+                return Err(denied(
+                    caller,
+                    AUTHORIZE_PRINCIPAL,
+                    arn,
+                    ": the principal is of another account",
+                ));
+            }
+        }
+    }
+    match depth {
+        Depth::Answer => Ok(()),
+        Depth::Explanation => {
+            require(world, caller, EXPLAIN, resource, now)?;
+            // A token that was shown for an answer is no leave to read the policies of the tenant that it comes from.
+            if is_foreign(caller, who) {
+                return Err(denied(
+                    caller,
+                    EXPLAIN,
+                    who.name(),
+                    ": the principal is of another account, whose policies it would show",
+                ));
+            }
+            Ok(())
+        }
+    }
+}
+
+fn is_foreign(caller: &Caller, who: &Who) -> bool {
+    who.account().is_some_and(|account| caller_account(caller) != Some(account))
+}
+
+fn role_asked_about<'a>(world: &'a World, resource: &ResourceArn) -> Option<&'a Arc<RoleEntry>> {
+    match resource {
+        ResourceArn::Any => None,
+        ResourceArn::Arn(arn) => role_by_arn(world, &IamArn::try_from(arn).ok()?),
+    }
+}
+
+/// The role of exactly this ARN: another path is another role.
+pub fn role_by_arn<'a>(world: &'a World, arn: &IamArn) -> Option<&'a Arc<RoleEntry>> {
+    match arn {
+        IamArn::Role { account, name, .. } => {
+            world.snapshot().role(*account, name).filter(|role| role.arn() == *arn)
+        }
+        IamArn::Root { .. }
+        | IamArn::User { .. }
+        | IamArn::AssumedRole { .. }
+        | IamArn::FederatedUser { .. } => None,
+    }
+}
+
+/// Who is asked about, before it is known whether they exist.
+enum Who {
+    Session(Session),
+    Principal(IamArn),
+    Service(String),
+}
+
+impl Who {
+    fn account(&self) -> Option<AccountId> {
+        match self {
+            Self::Session(session) => Some(session.facts.account),
+            Self::Principal(arn) => Some(arn.account()),
+            Self::Service(_) => None,
+        }
+    }
+
+    fn name(&self) -> String {
+        match self {
+            Self::Session(session) => session.arn.clone(),
+            Self::Principal(arn) => arn.to_string(),
+            Self::Service(name) => name.clone(),
+        }
+    }
+}
+
+/// The asked revision is waited for first: what was revoked at it must be seen when the token is checked.
+async fn who(
+    decider: &Decider,
+    asked: Asked,
+    at_least_revision: &str,
+    now: i64,
+    deadline: Instant,
+) -> Result<(Arc<View>, Who), Refusal> {
+    let view = decider.view(at_least_revision, deadline).await?;
+    match asked {
+        Asked::Principal(arn) => Ok((view, Who::Principal(arn))),
+        Asked::Service(name) => Ok((view, Who::Service(name))),
+        Asked::Token { token, audience } => {
+            let opened = session::open(decider, &token, &audience, now, deadline).await;
+            let (view, session) = opened.map_err(NoSession::of_subject)?;
+            // Between the two waits the replica may have begun to follow another store.
+            decider::satisfies(&view, at_least_revision)?;
+            Ok((view, Who::Session(session)))
+        }
+    }
+}
+
+/// `*` is the principal's own; a service has none.
+fn owning_account(
+    owner: Owner,
+    resource: &ResourceArn,
+    who: &Who,
+) -> Result<Option<AccountId>, Refusal> {
+    let refused = |message: String| Err(Refusal::invalid("resource_account", message));
+    match (owner, who.account(), resource) {
+        (Owner::Account(account), _, _) => Ok(Some(account)),
+        (Owner::Subject, Some(own), _) => Ok(Some(own)),
+        (Owner::Subject, None, ResourceArn::Any) => Ok(None),
+        (Owner::Subject, None, ResourceArn::Arn(_)) => refused(
+            "`*`: a service principal has no account; send the owner's 12 digits".to_owned(),
+        ),
+        (Owner::SubjectIn(stated), Some(own), _) if stated != own => refused(format!(
+            "`{stated}`: an action on `*` is in the principal's own account, `{own}`; leave it out"
+        )),
+        (Owner::SubjectIn(stated), Some(_) | None, _) => Ok(Some(stated)),
+    }
+}
+
+fn subject_of(world: &World, who: &Who) -> Result<Subject, Judgement> {
+    let snapshot = world.snapshot();
+    let found = match who {
+        Who::Session(session) => snapshot.session_subject(&session.facts),
+        Who::Service(name) => service_subject(name),
+        Who::Principal(arn) if !snapshot.is_local(arn.account()) => {
+            return Err(external(&arn.to_string()));
+        }
+        Who::Principal(arn @ IamArn::User { .. }) => snapshot.user_subject(arn),
+        Who::Principal(arn @ IamArn::Role { .. }) => snapshot.role_subject(arn),
+        Who::Principal(
+            arn @ (IamArn::Root { .. } | IamArn::AssumedRole { .. } | IamArn::FederatedUser { .. }),
+        ) => {
+            let message = format!("{} cannot be asked about by its ARN", arn_noun(arn));
+            return Err(Judgement::denied(DecisionReason::CannotEvaluate, message));
+        }
+    };
+    found.map_err(|error| absent(&error, &who.name()))
+}
+
+/// An external principal is denied everything but the roles that trust it.
+pub fn external(principal: &str) -> Judgement {
+    let message =
+        format!("{principal} is external: it may assume roles that trust it, and nothing else");
+    Judgement::denied(DecisionReason::ExternalPrincipal, message)
+}
+
+/// Why there is nobody to decide about.
+pub fn absent(error: &SubjectError, principal: &str) -> Judgement {
+    let reason = match error {
+        SubjectError::NoSuchUser(_) | SubjectError::NoSuchRole(_) => {
+            DecisionReason::PrincipalNotFound
+        }
+        SubjectError::RoleRecreated(_) => DecisionReason::RoleRecreated,
+        SubjectError::NoSuchAccount(_) => return external(principal),
+        SubjectError::DuplicateKey(_) | SubjectError::InvalidTime(_) => {
+            DecisionReason::CannotEvaluate
+        }
+    };
+    Judgement::denied(reason, error.to_string())
+}
+
+/// An action that names no resource, in the principal's own account.
+pub fn anything() -> Resource {
+    Resource { arn: ResourceArn::Any, account: None }
+}
+
+/// The caller's own session at this view.
+pub fn session_subject(world: &World, session: &Session) -> Result<Subject, Refusal> {
+    let found = world.snapshot().session_subject(&session.facts);
+    found.map_err(|error| Refusal::SessionOver(error.to_string()))
+}
+
+/// The caller's own policies must allow `action`; Countersign is a service like any other. The evaluator's rules for other accounts
+/// hold: these resources have no resource policy, so another account's are denied. Nothing that the question asserts counts here, and the
+/// address that the call came from is no key of it yet.
+pub fn require(
+    world: &World,
+    caller: &Caller,
+    action: &str,
+    resource: &Resource,
+    now: i64,
+) -> Result<(), Refusal> {
+    let denied = || denied(caller, action, &resource.arn, "");
+    let Caller::Session(session) = caller else { return Err(denied()) };
+    let subject = session_subject(world, session)?;
+    let account = resource.account.or_else(|| subject.principal.account());
+    let context = subject.context(&Context::new(), now, account).map_err(|_| denied())?;
+    let policies = subject.policy_set();
+    let request = Request {
+        principal: subject.principal,
+        action: action.parse().map_err(|_| denied())?,
+        resource: resource.clone(),
+        context,
+    };
+    match reference::decide(&request, &policies).decision {
+        Decision::Allow => Ok(()),
+        Decision::ExplicitDeny | Decision::ImplicitDeny => Err(denied()),
+    }
+}
+
+fn denied(
+    caller: &Caller,
+    action: &str,
+    resource: impl ToString,
+    because: &'static str,
+) -> Refusal {
+    Refusal::AccessDenied {
+        caller: caller_name(caller),
+        action: action.to_owned(),
+        resource: resource.to_string(),
+        because,
+    }
+}
+
+fn not_for_services(caller: &Caller, depth: Depth, resource: &ResourceArn) -> Refusal {
+    let action = match depth {
+        Depth::Answer => AUTHORIZE,
+        Depth::Explanation => EXPLAIN,
+    };
+    denied(
+        caller,
+        action,
+        resource,
+        ": a service identity may call AuthorizeAssumeRole and GetStatus alone",
+    )
+}
+
+fn caller_account(caller: &Caller) -> Option<AccountId> {
+    match caller {
+        Caller::Session(session) => Some(session.facts.account),
+        Caller::Service(_) => None,
+    }
+}
+
+/// A session's ARN; `the gateway`.
+pub fn caller_name(caller: &Caller) -> String {
+    match caller {
+        Caller::Session(session) => session.arn.clone(),
+        Caller::Service(name) => format!("the {name}"),
+    }
+}
+
+/// Whether a policy is missing, so that what it would deny is unknown.
+pub fn is_unknown(verdict: &Verdict) -> bool {
+    verdict.reason == Reason::CannotEvaluate
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,296 @@
+//! AuthorizeAssumeRole's request: what a gateway has found out about a caller, checked once more.
+
+use std::net::IpAddr;
+
+use countersign_evaluator::Realm;
+use countersign_policy::{
+    arn::AccountId,
+    principal::{self, IamArn},
+};
+use countersign_proto::decision::v1::{AuthorizeAssumeRoleRequest, ProvenIdentity};
+
+use super::question::shown;
+use crate::error::Refusal;
+
+/// STS's own bounds: <https://docs.aws.amazon.com/STS/latest/APIReference/API_AssumeRole.html>.
+const MIN_DURATION: i32 = 900;
+const MAX_DURATION: i32 = 43_200;
+
+/// May this identity assume that role?
+#[derive(Clone, Debug)]
+pub struct AssumeRoleQuestion {
+    /// Who the proof has shown.
+    pub identity: Identity,
+    /// `countersign:ProofType`.
+    pub proof_type: String,
+    /// `countersign:ProofBound`.
+    pub proof_bound: bool,
+    /// `countersign:ProofChallenged`.
+    pub proof_challenged: bool,
+    /// The role's ARN; always a role's.
+    pub role_arn: IamArn,
+    /// `sts:RoleSessionName`.
+    pub role_session_name: String,
+    /// Asked for, in seconds.
+    pub duration_seconds: Option<u32>,
+    /// `sts:ExternalId`.
+    pub external_id: Option<String>,
+    /// `aws:SourceIp`.
+    pub source_address: Option<IpAddr>,
+    /// The least revision to answer at; may be empty.
+    pub at_least_revision: String,
+}
+
+/// Who a proof has shown. Its parts agree.
+#[derive(Clone, Debug)]
+pub struct Identity {
+    /// Who vouches for it.
+    pub realm: Realm,
+    /// Equal to the ARN's.
+    pub partition: String,
+    /// Equal to the ARN's.
+    pub account: AccountId,
+    /// AIDA…, AROA…, or the account's number.
+    pub unique_id: String,
+    /// As STS shows it: a session's ARN lacks the role's path.
+    pub arn: IamArn,
+}
+
+/// Parses an AuthorizeAssumeRoleRequest.
+pub fn assume_role_question(
+    request: AuthorizeAssumeRoleRequest,
+) -> Result<AssumeRoleQuestion, Refusal> {
+    let AuthorizeAssumeRoleRequest {
+        identity,
+        proof_type,
+        proof_bound,
+        proof_challenged,
+        role_arn,
+        role_session_name,
+        duration_seconds,
+        external_id,
+        source_address,
+        at_least_revision,
+    } = request;
+    let proven = identity.ok_or_else(|| Refusal::invalid("identity", "missing"))?;
+    if proof_type.is_empty() {
+        return Err(Refusal::invalid("proof_type", "missing"));
+    }
+    Ok(AssumeRoleQuestion {
+        identity: self::identity(proven)?,
+        proof_type,
+        proof_bound,
+        proof_challenged,
+        role_arn: role(&role_arn)?,
+        role_session_name: session_name(role_session_name)?,
+        duration_seconds: duration(duration_seconds)?,
+        external_id: external(external_id)?,
+        source_address: address(&source_address)?,
+        at_least_revision,
+    })
+}
+
+fn identity(proven: ProvenIdentity) -> Result<Identity, Refusal> {
+    let ProvenIdentity { realm, partition, account_id, unique_id, arn } = proven;
+    let realm = match realm.as_str() {
+        "countersign" => Realm::Countersign,
+        "aws" => Realm::Aws,
+        other => {
+            let message = format!("`{}`: expected `countersign` or `aws`", shown(other));
+            return Err(Refusal::invalid("identity.realm", message));
+        }
+    };
+    let account: AccountId = account_id
+        .parse()
+        .map_err(|error| Refusal::invalid("identity.account_id", format!("{error}")))?;
+    let arn: IamArn =
+        arn.parse().map_err(|error| Refusal::invalid("identity.arn", format!("{error}")))?;
+    if arn.account() != account || arn.partition() != partition {
+        return Err(Refusal::invalid(
+            "identity.arn",
+            format!("`{arn}` is of another account or partition than the identity"),
+        ));
+    }
+    if !unique_id_fits(realm, &arn, &unique_id) {
+        return Err(Refusal::invalid(
+            "identity.unique_id",
+            format!("`{}` is no unique id of `{arn}`", shown(&unique_id)),
+        ));
+    }
+    Ok(Identity { realm, partition, account, unique_id, arn })
+}
+
+/// Ours begin with AIDA; so do AWS's, but an operator's private STS may make its own. What an id looks like beyond that is the
+/// gateway's to judge, which knows the endpoint.
+/// Source: <https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_identifiers.html#identifiers-unique-ids>
+fn unique_id_fits(realm: Realm, arn: &IamArn, unique_id: &str) -> bool {
+    let sound = (1..=128).contains(&unique_id.len())
+        && unique_id.bytes().all(|byte| byte.is_ascii_alphanumeric());
+    match (arn, realm) {
+        (IamArn::Root { account, .. }, Realm::Countersign | Realm::Aws) => {
+            unique_id == account.as_str()
+        }
+        (IamArn::User { .. }, Realm::Countersign) => sound && unique_id.starts_with("AIDA"),
+        (IamArn::User { .. }, Realm::Aws) => sound,
+        // Without the session's name.
+        (IamArn::Role { .. } | IamArn::AssumedRole { .. }, Realm::Countersign | Realm::Aws) => {
+            sound
+        }
+        // `123456789012:name`; refused later, by a reason of its own.
+        (IamArn::FederatedUser { .. }, Realm::Countersign | Realm::Aws) => !unique_id.is_empty(),
+    }
+}
+
+fn role(text: &str) -> Result<IamArn, Refusal> {
+    let arn: IamArn =
+        text.parse().map_err(|error| Refusal::invalid("role_arn", format!("{error}")))?;
+    match &arn {
+        IamArn::Role { .. } => Ok(arn),
+        IamArn::Root { .. }
+        | IamArn::User { .. }
+        | IamArn::AssumedRole { .. }
+        | IamArn::FederatedUser { .. } => {
+            Err(Refusal::invalid("role_arn", format!("`{arn}` is no role")))
+        }
+    }
+}
+
+/// `[\w+=,.@-]{2,64}`
+fn session_name(text: String) -> Result<String, Refusal> {
+    if text.len() >= 2 && principal::is_name(&text) {
+        return Ok(text);
+    }
+    let message = format!("`{}`: expected 2 to 64 letters, digits and `_+=,.@-`", shown(&text));
+    Err(Refusal::invalid("role_session_name", message))
+}
+
+fn duration(seconds: i32) -> Result<Option<u32>, Refusal> {
+    match seconds {
+        0 => Ok(None),
+        MIN_DURATION..=MAX_DURATION => Ok(u32::try_from(seconds).ok()),
+        _ => {
+            let message = format!(
+                "{seconds}: expected {MIN_DURATION} to {MAX_DURATION} seconds, or 0 for the default"
+            );
+            Err(Refusal::invalid("duration_seconds", message))
+        }
+    }
+}
+
+/// `[\w+=,.@:/-]{2,1224}`
+fn external(text: String) -> Result<Option<String>, Refusal> {
+    if text.is_empty() {
+        return Ok(None);
+    }
+    let sound = |byte: u8| byte.is_ascii_alphanumeric() || b"_+=,.@:/-".contains(&byte);
+    if (2..=1224).contains(&text.len()) && text.bytes().all(sound) {
+        return Ok(Some(text));
+    }
+    Err(Refusal::invalid("external_id", "expected 2 to 1,224 letters, digits and `_+=,.@:/-`"))
+}
+
+fn address(text: &str) -> Result<Option<IpAddr>, Refusal> {
+    if text.is_empty() {
+        return Ok(None);
+    }
+    let address: IpAddr = text.parse().map_err(|_| {
+        Refusal::invalid("source_address", format!("`{}` is no IP address", shown(text)))
+    })?;
+    // An IPv4 caller of a dual-stack socket is still an IPv4 caller: conditions on IPv4 ranges must see it.
+    Ok(Some(address.to_canonical()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn request() -> AuthorizeAssumeRoleRequest {
+        AuthorizeAssumeRoleRequest {
+            identity: Some(ProvenIdentity {
+                realm: "aws".into(),
+                partition: "aws".into(),
+                account_id: "444455556666".into(),
+                unique_id: "AROAEXAMPLE".into(),
+                arn: "arn:aws:sts::444455556666:assumed-role/App/i-1".into(),
+            }),
+            proof_type: "urn:countersign:proof:sts-get-caller-identity".into(),
+            role_arn: "arn:aws:iam::111122223333:role/teams/Target".into(),
+            role_session_name: "session".into(),
+            ..Default::default()
+        }
+    }
+
+    #[test]
+    fn fields() {
+        fn check(change: impl FnOnce(&mut AuthorizeAssumeRoleRequest), refused: Option<&str>) {
+            let mut request = request();
+            change(&mut request);
+            let said = assume_role_question(request).err().map(|refusal| refusal.to_string());
+            match (&said, refused) {
+                (None, None) => {}
+                (Some(said), Some(field)) => {
+                    assert!(said.starts_with(&format!("{field}:")), "{said}")
+                }
+                (said, refused) => panic!("{refused:?}: {said:?}"),
+            }
+        }
+        fn identity(r: &mut AuthorizeAssumeRoleRequest) -> &mut ProvenIdentity {
+            r.identity.as_mut().unwrap()
+        }
+        fn local(unique_id: &str) -> ProvenIdentity {
+            ProvenIdentity {
+                realm: "countersign".into(),
+                partition: "aws".into(),
+                account_id: "111122223333".into(),
+                unique_id: unique_id.into(),
+                arn: "arn:aws:iam::111122223333:user/alice".into(),
+            }
+        }
+        check(|_| {}, None);
+        check(|r| r.identity = None, Some("identity"));
+        check(|r| identity(r).realm = "AWS".into(), Some("identity.realm"));
+        check(|r| identity(r).realm.clear(), Some("identity.realm"));
+        check(|r| identity(r).account_id = "4444".into(), Some("identity.account_id"));
+        check(|r| identity(r).account_id = "111122223333".into(), Some("identity.arn"));
+        check(|r| identity(r).partition = "aws-cn".into(), Some("identity.arn"));
+        check(|r| identity(r).arn = "arn:aws:s3:::b".into(), Some("identity.arn"));
+        check(|r| r.identity = Some(local("AIDAEXAMPLE")), None);
+        check(|r| r.identity = Some(local("alice1")), Some("identity.unique_id"));
+        check(
+            |r| r.identity = Some(ProvenIdentity { realm: "aws".into(), ..local("alice1") }),
+            None,
+        );
+        check(|r| identity(r).unique_id = "AROAEXAMPLE:i-1".into(), Some("identity.unique_id"));
+        check(|r| identity(r).unique_id.clear(), Some("identity.unique_id"));
+        check(|r| r.proof_type.clear(), Some("proof_type"));
+        check(|r| r.role_arn = "arn:aws:iam::111122223333:user/alice".into(), Some("role_arn"));
+        check(|r| r.role_arn.clear(), Some("role_arn"));
+        for (name, sound) in
+            [("ab", true), ("a", false), ("a b", false), ("a/b", false), ("", false)]
+        {
+            check(|r| r.role_session_name = name.into(), (!sound).then_some("role_session_name"));
+        }
+        for (seconds, sound) in
+            [(0, true), (900, true), (43_200, true), (899, false), (43_201, false), (-1, false)]
+        {
+            check(|r| r.duration_seconds = seconds, (!sound).then_some("duration_seconds"));
+        }
+        for (id, sound) in [("", true), ("ab:c/d", true), ("a", false), ("a b", false)] {
+            check(|r| r.external_id = id.into(), (!sound).then_some("external_id"));
+        }
+        for (address, sound) in
+            [("", true), ("10.0.0.1", true), ("::1", true), ("10.0.0.1:80", false), ("x", false)]
+        {
+            check(|r| r.source_address = address.into(), (!sound).then_some("source_address"));
+        }
+    }
+
+    #[test]
+    fn a_mapped_address_is_an_ipv4_address() {
+        let question = assume_role_question(AuthorizeAssumeRoleRequest {
+            source_address: "::ffff:10.1.2.3".into(),
+            ..request()
+        });
+        assert_eq!(question.unwrap().source_address, "10.1.2.3".parse().ok());
+    }
+}

@@ -1,0 +1,14 @@
+//! From the contract's messages to what the verbs need, and back. Each message is taken apart field by field, so that a new field
+//! breaks the build here instead of being ignored.
+
+mod answer;
+mod assume_role;
+mod context;
+mod question;
+
+pub use answer::{
+    assume_role_response, authorize_response, decision_name, duration, explain_response, reason,
+    resource_policy_attached,
+};
+pub use assume_role::{AssumeRoleQuestion, Identity, assume_role_question};
+pub use question::{Asked, Check, Owner, Question, authorize_question, explain_question};

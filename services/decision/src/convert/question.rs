@@ -1,0 +1,481 @@
+//! Authorize and Explain ask the same question, in two messages.
+
+use std::{collections::HashMap, fmt, sync::Arc};
+
+use countersign_evaluator::{Context, ResourceArn};
+use countersign_policy::{
+    Document,
+    action::Action,
+    arn::{AccountId, Arn},
+    findings::{self, DocumentKind},
+    principal::IamArn,
+};
+use countersign_proto::decision::v1::{
+    AuthorizeRequest, ContextValue, ExplainRequest, ProofOfPossession, authorize_request,
+    explain_request,
+};
+
+use super::context;
+use crate::error::Refusal;
+
+/// An S3 key has at most 1,024 bytes, a path 512; nothing longer is an ARN of AWS's.
+const MAX_RESOURCE_BYTES: usize = 2048;
+const MAX_AUDIENCE_BYTES: usize = 256;
+const MAX_SERVICE_NAME_BYTES: usize = 255;
+
+/// One question, parsed.
+#[derive(Debug)]
+pub struct Question {
+    /// Who wants to act.
+    pub subject: Asked,
+    /// What they want to do.
+    pub check: Check,
+    /// The least revision to answer at; may be empty.
+    pub at_least_revision: String,
+}
+
+/// What somebody wants to do.
+#[derive(Clone, Debug)]
+pub struct Check {
+    /// What.
+    pub action: Action,
+    /// On what.
+    pub resource: ResourceArn,
+    /// Whose that is.
+    pub owner: Owner,
+    /// The condition keys that the caller asserts, resource tags among them.
+    pub context: Context,
+    /// The resource's own policy, where the caller keeps it.
+    pub resource_policy: Option<Arc<Document>>,
+}
+
+/// Who wants to act.
+pub enum Asked {
+    /// The holder of this token.
+    Token {
+        /// A secret.
+        token: String,
+        /// Whom the token must be for.
+        audience: String,
+    },
+    /// A user or a role.
+    Principal(IamArn),
+    /// A service principal.
+    Service(String),
+}
+
+impl fmt::Debug for Asked {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Token { token: _, audience } => write!(f, "Token(redacted, for {audience:?})"),
+            Self::Principal(arn) => write!(f, "Principal({arn})"),
+            Self::Service(name) => write!(f, "Service({name})"),
+        }
+    }
+}
+
+/// Whose the resource is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Owner {
+    /// This account's.
+    Account(AccountId),
+    /// The subject's own account's.
+    Subject,
+    /// The subject's own account's, and the caller says which that is: another is a conflict.
+    SubjectIn(AccountId),
+}
+
+/// What both messages hold.
+struct Fields {
+    subject: Option<Result<String, String>>,
+    audience: String,
+    proof_of_possession: Option<ProofOfPossession>,
+    action: String,
+    resource: String,
+    resource_account: String,
+    context: HashMap<String, ContextValue>,
+    resource_tags: HashMap<String, String>,
+    resource_policy_document: String,
+    at_least_revision: String,
+}
+
+/// Parses an AuthorizeRequest.
+pub fn authorize_question(request: AuthorizeRequest) -> Result<Question, Refusal> {
+    let AuthorizeRequest {
+        subject,
+        audience,
+        proof_of_possession,
+        action,
+        resource,
+        resource_account,
+        context,
+        resource_tags,
+        resource_policy_document,
+        at_least_revision,
+    } = request;
+    question(Fields {
+        subject: subject.map(|subject| match subject {
+            authorize_request::Subject::Token(token) => Ok(token),
+            authorize_request::Subject::PrincipalArn(arn) => Err(arn),
+        }),
+        audience,
+        proof_of_possession,
+        action,
+        resource,
+        resource_account,
+        context,
+        resource_tags,
+        resource_policy_document,
+        at_least_revision,
+    })
+}
+
+/// Parses an ExplainRequest.
+pub fn explain_question(request: ExplainRequest) -> Result<Question, Refusal> {
+    let ExplainRequest {
+        subject,
+        audience,
+        proof_of_possession,
+        action,
+        resource,
+        resource_account,
+        context,
+        resource_tags,
+        resource_policy_document,
+        at_least_revision,
+    } = request;
+    question(Fields {
+        subject: subject.map(|subject| match subject {
+            explain_request::Subject::Token(token) => Ok(token),
+            explain_request::Subject::PrincipalArn(arn) => Err(arn),
+        }),
+        audience,
+        proof_of_possession,
+        action,
+        resource,
+        resource_account,
+        context,
+        resource_tags,
+        resource_policy_document,
+        at_least_revision,
+    })
+}
+
+fn question(fields: Fields) -> Result<Question, Refusal> {
+    if fields.proof_of_possession.is_some() {
+        return Err(Refusal::NotImplemented("proof_of_possession"));
+    }
+    let subject = match fields.subject {
+        None => {
+            return Err(Refusal::invalid("subject", "missing; send `token` or `principal_arn`"));
+        }
+        Some(Ok(token)) => token_subject(token, fields.audience)?,
+        Some(Err(arn)) => named_subject(&arn)?,
+    };
+    let action: Action =
+        fields.action.parse().map_err(|error| Refusal::invalid("action", format!("{error}")))?;
+    let resource = resource(&fields.resource)?;
+    let owner = owner(&resource, &fields.resource_account)?;
+    let resource_policy = resource_policy(&action, &fields.resource_policy_document)?;
+    let context = context::context(fields.context, fields.resource_tags)?;
+    let check = Check { action, resource, owner, context, resource_policy };
+    Ok(Question { subject, check, at_least_revision: fields.at_least_revision })
+}
+
+fn token_subject(token: String, audience: String) -> Result<Asked, Refusal> {
+    if token.is_empty() {
+        return Err(Refusal::invalid("token", "empty"));
+    }
+    if audience.is_empty() {
+        let message =
+            "required with `token`: the asking service's own name, which the token must be for";
+        return Err(Refusal::invalid("audience", message));
+    }
+    if audience.len() > MAX_AUDIENCE_BYTES {
+        return Err(Refusal::invalid(
+            "audience",
+            format!("longer than {MAX_AUDIENCE_BYTES} bytes"),
+        ));
+    }
+    Ok(Asked::Token { token, audience })
+}
+
+fn named_subject(text: &str) -> Result<Asked, Refusal> {
+    let refused =
+        |message: &str| Refusal::invalid("principal_arn", format!("`{}`: {message}", shown(text)));
+    if !text.contains(':') {
+        return if is_service_name(text) {
+            Ok(Asked::Service(text.to_owned()))
+        } else {
+            Err(refused(
+                "expected the ARN of a user or a role, or a service principal such as `ec2.amazonaws.com`",
+            ))
+        };
+    }
+    let arn: IamArn =
+        text.parse().map_err(|error| Refusal::invalid("principal_arn", format!("{error}")))?;
+    match &arn {
+        IamArn::User { .. } | IamArn::Role { .. } => Ok(Asked::Principal(arn)),
+        // The ARN alone lacks the role id, the issue time and the session policy: answering would forget what they deny.
+        IamArn::AssumedRole { .. } | IamArn::FederatedUser { .. } => {
+            Err(refused("a session is its token; send `token`"))
+        }
+        IamArn::Root { .. } => Err(refused(
+            "the account root may do everything in its account; ask about a user or a role",
+        )),
+    }
+}
+
+/// As the policy language has it: labels of letters, digits, `-` and `_`, with dots between them.
+fn is_service_name(text: &str) -> bool {
+    let sound = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_';
+    text.len() <= MAX_SERVICE_NAME_BYTES
+        && text.split('.').all(|label| !label.is_empty() && label.bytes().all(sound))
+}
+
+fn resource(text: &str) -> Result<ResourceArn, Refusal> {
+    if text == "*" {
+        return Ok(ResourceArn::Any);
+    }
+    if text.len() > MAX_RESOURCE_BYTES {
+        return Err(Refusal::invalid(
+            "resource",
+            format!("longer than {MAX_RESOURCE_BYTES} bytes"),
+        ));
+    }
+    if text.chars().any(char::is_control) {
+        return Err(Refusal::invalid("resource", "holds a control character"));
+    }
+    let arn: Arn = text.parse().map_err(|error| {
+        Refusal::invalid(
+            "resource",
+            format!("{error}; or `*` for an action that names no resource"),
+        )
+    })?;
+    Ok(ResourceArn::Arn(arn))
+}
+
+/// The rules of DESIGN.md section 3: required for ARNs without an account, a conflict is refused, `*` is the principal's own.
+fn owner(resource: &ResourceArn, stated: &str) -> Result<Owner, Refusal> {
+    let refused = |message: String| Refusal::invalid("resource_account", message);
+    let account =
+        |text: &str| text.parse::<AccountId>().map_err(|error| refused(format!("{error}, or `*`")));
+    let arn = match resource {
+        ResourceArn::Any => {
+            return match stated {
+                "" | "*" => Ok(Owner::Subject),
+                number => Ok(Owner::SubjectIn(account(number)?)),
+            };
+        }
+        ResourceArn::Arn(arn) => arn,
+    };
+    match (arn.account(), stated) {
+        // AWS's own entities are everybody's to read: they stand in no account of this store.
+        ("" | "aws", "") => Err(refused(format!(
+            "required: `{arn}` names no account; send the owner's 12 digits, or `*` for the principal's own"
+        ))),
+        ("" | "aws", "*") => Ok(Owner::Subject),
+        ("" | "aws", number) => Ok(Owner::Account(account(number)?)),
+        (own, stated) => {
+            let own: AccountId = own
+                .parse()
+                .map_err(|error| Refusal::invalid("resource", format!("{error}, in `{arn}`")))?;
+            if stated.is_empty() || stated == own.as_str() {
+                Ok(Owner::Account(own))
+            } else {
+                Err(refused(format!("`{}` contradicts `{arn}`; leave it out", shown(stated))))
+            }
+        }
+    }
+}
+
+fn resource_policy(action: &Action, text: &str) -> Result<Option<Arc<Document>>, Refusal> {
+    const FIELD: &str = "resource_policy_document";
+    if text.is_empty() {
+        return Ok(None);
+    }
+    // Countersign knows the policies of these resources itself; a caller's own would shadow them.
+    if ["iam", "sts", "countersign"]
+        .iter()
+        .any(|service| action.service().eq_ignore_ascii_case(service))
+    {
+        return Err(Refusal::invalid(
+            FIELD,
+            format!(
+                "refused for `{action}`: Countersign itself knows the policies of that resource"
+            ),
+        ));
+    }
+    let checked = findings::check(text, DocumentKind::ResourcePolicy)
+        .map_err(|malformed| Refusal::Document { field: FIELD, malformed })?;
+    Ok(Some(Arc::new(checked.document)))
+}
+
+/// What a stranger wrote, made fit for a message.
+pub(super) fn shown(text: &str) -> String {
+    text.chars().take(128).flat_map(char::escape_debug).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ORDER: &str = "arn:aws:orders:eu-west-1:111122223333:order/42";
+    const BUCKET: &str = "arn:aws:s3:::bucket/key";
+
+    fn request() -> AuthorizeRequest {
+        AuthorizeRequest {
+            subject: Some(authorize_request::Subject::PrincipalArn(
+                "arn:aws:iam::111122223333:role/App".into(),
+            )),
+            action: "orders:GetOrder".into(),
+            resource: ORDER.into(),
+            ..Default::default()
+        }
+    }
+
+    /// The field that is refused, and a part of the message; `None` when nothing is.
+    fn check(change: impl FnOnce(&mut AuthorizeRequest), expected: Option<(&str, &str)>) {
+        let mut request = request();
+        change(&mut request);
+        match (authorize_question(request), expected) {
+            (Ok(_), None) => {}
+            (Err(refusal), Some((field, part))) => {
+                let said = refusal.to_string();
+                assert!(said.starts_with(field) && said.contains(part), "{said}");
+            }
+            (outcome, expected) => panic!("{expected:?}: {outcome:?}"),
+        }
+    }
+
+    #[test]
+    fn subjects() {
+        use authorize_request::Subject::{PrincipalArn, Token};
+        check(|_| {}, None);
+        check(|r| r.subject = None, Some(("subject", "principal_arn")));
+        check(|r| r.subject = Some(Token(String::new())), Some(("token", "empty")));
+        check(|r| r.subject = Some(Token("t".into())), Some(("audience", "required")));
+        for (arn, refused) in [
+            ("arn:aws:iam::111122223333:user/teams/a/alice", None),
+            ("ec2.amazonaws.com", None),
+            ("orders", None),
+            ("", Some("service principal")),
+            ("a b", Some("service principal")),
+            ("a..b", Some("service principal")),
+            ("arn:aws:sts::111122223333:assumed-role/App/s", Some("a session is its token")),
+            ("arn:aws:sts::111122223333:federated-user/x", Some("a session is its token")),
+            ("arn:aws:iam::111122223333:root", Some("root")),
+            ("arn:aws:iam::111122223333:group/g", Some("principal")),
+            ("arn:aws:iam::111122223333:role/*", Some("principal")),
+            ("arn:aws:s3:::bucket", Some("principal")),
+        ] {
+            check(
+                |r| r.subject = Some(PrincipalArn(arn.into())),
+                refused.map(|part| ("principal_arn", part)),
+            );
+        }
+    }
+
+    #[test]
+    fn actions() {
+        for action in ["", "orders", "orders:", ":Get", "orders:Get*", "orders:Get Order", "*"] {
+            check(|r| r.action = action.into(), Some(("action", "")));
+        }
+    }
+
+    #[test]
+    fn owners() {
+        fn check(resource: &str, stated: &str, expected: Result<Owner, &str>) {
+            let found = super::resource(resource).and_then(|resource| owner(&resource, stated));
+            match (found, expected) {
+                (Ok(found), Ok(expected)) => assert_eq!(found, expected, "{resource} {stated}"),
+                (Err(refusal), Err(field)) => {
+                    assert!(refusal.to_string().starts_with(field), "{refusal}")
+                }
+                (found, expected) => panic!("{resource} {stated}: {found:?}, not {expected:?}"),
+            }
+        }
+        let one = "111122223333".parse().unwrap();
+        let two = "444455556666".parse().unwrap();
+        check("*", "", Ok(Owner::Subject));
+        check("*", "*", Ok(Owner::Subject));
+        check("*", "444455556666", Ok(Owner::SubjectIn(two)));
+        check("*", "x", Err("resource_account"));
+        check(ORDER, "", Ok(Owner::Account(one)));
+        check(ORDER, "111122223333", Ok(Owner::Account(one)));
+        check(ORDER, "444455556666", Err("resource_account"));
+        check(ORDER, "*", Err("resource_account"));
+        check(BUCKET, "", Err("resource_account"));
+        check(BUCKET, "*", Ok(Owner::Subject));
+        check(BUCKET, "444455556666", Ok(Owner::Account(two)));
+        check(BUCKET, "4444", Err("resource_account"));
+        check("arn:aws:iam::aws:policy/ReadOnlyAccess", "", Err("resource_account"));
+        check("arn:aws:iam::aws:policy/ReadOnlyAccess", "*", Ok(Owner::Subject));
+        check("arn:aws:orders:eu-west-1:1111:order/42", "", Err("resource"));
+        check("arn:aws:orders:eu-west-1:*:order/42", "", Err("resource"));
+        check("", "", Err("resource"));
+        check("bucket", "", Err("resource"));
+        check("arn:aws:s3:::a\nb", "*", Err("resource"));
+        check(&format!("arn:aws:s3:::{}", "x".repeat(3000)), "*", Err("resource"));
+    }
+
+    #[test]
+    fn resource_policies() {
+        const GOOD: &str = r#"{"Version":"2012-10-17","Statement":{"Effect":"Allow","Principal":"*","Action":"orders:*","Resource":"*"}}"#;
+        check(|r| r.resource_policy_document = GOOD.into(), None);
+        for action in ["iam:GetRole", "STS:AssumeRole", "countersign:Authorize"] {
+            check(
+                |r| {
+                    r.action = action.into();
+                    r.resource_policy_document = GOOD.into();
+                },
+                Some(("resource_policy_document", "refused for")),
+            );
+        }
+        // An identity policy has no principal, and so is no resource policy.
+        let identity = GOOD.replace(r#""Principal":"*","#, "");
+        check(
+            |r| r.resource_policy_document = identity,
+            Some(("resource_policy_document", "line 1")),
+        );
+        check(
+            |r| r.resource_policy_document = "{".into(),
+            Some(("resource_policy_document", "line 1")),
+        );
+    }
+
+    #[test]
+    fn what_is_not_implemented_is_refused_by_name() {
+        check(
+            |r| r.proof_of_possession = Some(ProofOfPossession::default()),
+            Some(("proof_of_possession", "not implemented")),
+        );
+    }
+
+    #[test]
+    fn debug_shows_no_token() {
+        let mut request = request();
+        request.subject = Some(authorize_request::Subject::Token("the-secret".into()));
+        request.audience = "orders".into();
+        let shown = format!("{:?}", authorize_question(request).unwrap());
+        assert!(!shown.contains("the-secret") && shown.contains("redacted"), "{shown}");
+    }
+
+    #[test]
+    fn explain_asks_the_same_question() {
+        let request = ExplainRequest {
+            subject: Some(explain_request::Subject::PrincipalArn(
+                "arn:aws:iam::111122223333:role/App".into(),
+            )),
+            action: "orders:GetOrder".into(),
+            resource: ORDER.into(),
+            at_least_revision: "a:1".into(),
+            ..Default::default()
+        };
+        let question = explain_question(request).unwrap();
+        assert_eq!(
+            (question.check.action.to_string().as_str(), question.at_least_revision.as_str()),
+            ("orders:GetOrder", "a:1")
+        );
+    }
+}

@@ -1,0 +1,118 @@
+//! Every way a question can be refused, and the one place where it becomes a [`Fault`]. A denial is no refusal: it is an answer.
+
+use std::time::Duration;
+
+use countersign_policy::Malformed;
+use countersign_replica::Behind;
+use countersign_serve::Fault;
+use countersign_token::TokenError;
+use tonic::Code;
+
+/// Why a question is not answered.
+#[derive(Debug, thiserror::Error)]
+pub enum Refusal {
+    /// A field of the request is wrong.
+    #[error("{field}: {message}")]
+    Invalid {
+        /// Its proto name.
+        field: String,
+        /// What is wrong with it, and what to send.
+        message: String,
+    },
+    /// A field that a later version reads.
+    #[error("{0} is not implemented yet")]
+    NotImplemented(&'static str),
+    /// The resource policy is none.
+    #[error("{field}: {malformed}")]
+    Document {
+        /// The field that holds it.
+        field: &'static str,
+        /// What is wrong with it, and where.
+        malformed: Malformed,
+    },
+    /// The token that the caller asks about is refused.
+    #[error("token: {0}")]
+    SubjectToken(TokenError),
+    /// The caller's own token is refused.
+    #[error("{0}")]
+    CallerToken(TokenError),
+    /// The caller's own token is good, but its session is over: its role is gone, or was made again.
+    #[error("the session is over: {0}")]
+    SessionOver(String),
+    /// The caller's own token is of another store.
+    #[error("the token was issued by another store, before an import or a restore; get a new one")]
+    CallerTokenOfAnotherStore,
+    /// The caller has no right to ask.
+    #[error("{caller} is not authorized to perform: {action} on resource: {resource}{because}")]
+    AccessDenied {
+        /// Its ARN, or the service's name.
+        caller: String,
+        /// What it would have needed.
+        action: String,
+        /// On which resource.
+        resource: String,
+        /// More to say, beginning with a colon; or nothing.
+        because: &'static str,
+    },
+    /// A revision that this replica is not at.
+    #[error(transparent)]
+    Behind(#[from] Behind),
+    /// The system has no randomness to give.
+    #[error("the system's random generator failed")]
+    NoRandomness,
+}
+
+impl Refusal {
+    /// A wrong field.
+    pub fn invalid(field: impl Into<String>, message: impl Into<String>) -> Self {
+        Self::Invalid { field: field.into(), message: message.into() }
+    }
+}
+
+impl From<Refusal> for Fault {
+    fn from(refusal: Refusal) -> Self {
+        let said = refusal.to_string();
+        match refusal {
+            Refusal::Invalid { field, message } => Fault::invalid(field, message),
+            Refusal::NotImplemented(field) => Fault::field_not_implemented(field),
+            Refusal::Document { field, malformed } => malformed.findings.into_iter().fold(
+                Fault::new(Code::InvalidArgument, "MalformedPolicyDocument", said),
+                |fault, finding| {
+                    fault.violation(
+                        format!("{field}:{}:{}", finding.line, finding.column),
+                        finding.to_string(),
+                    )
+                },
+            ),
+            Refusal::SubjectToken(error) => Fault::new(Code::InvalidArgument, error.code(), said)
+                .violation("token", error.to_string()),
+            Refusal::CallerToken(error) => Fault::unauthenticated(error.code(), said),
+            Refusal::SessionOver(_) | Refusal::CallerTokenOfAnotherStore => {
+                Fault::unauthenticated("InvalidToken", said)
+            }
+            Refusal::AccessDenied { .. } => {
+                Fault::new(Code::PermissionDenied, "AccessDenied", said)
+            }
+            Refusal::Behind(Behind::Malformed(_)) => Fault::new(
+                Code::InvalidArgument,
+                "ValidationError",
+                format!("at_least_revision: {said}"),
+            )
+            .violation("at_least_revision", said),
+            Refusal::Behind(Behind::OtherStore { .. }) => {
+                Fault::new(Code::FailedPrecondition, "OtherStore", said)
+            }
+            Refusal::Behind(Behind::NotYet { .. } | Behind::Empty) => {
+                Fault::new(Code::Unavailable, "RevisionNotReached", said)
+                    .retry_after(Duration::from_millis(500))
+            }
+            Refusal::NoRandomness => Fault::new(Code::Internal, "InternalFailure", said),
+        }
+    }
+}
+
+impl From<Refusal> for tonic::Status {
+    fn from(refusal: Refusal) -> Self {
+        Fault::from(refusal).into()
+    }
+}

@@ -1,0 +1,102 @@
+//! The RPCs: unwraps a request, calls one verb, wraps the answer. The door has been passed before anything here runs.
+
+use countersign_proto::decision::v1::{
+    AuthorizeAssumeRoleRequest, AuthorizeAssumeRoleResponse, AuthorizeRequest, AuthorizeResponse,
+    AuthorizeStreamRequest, AuthorizeStreamResponse, BatchAuthorizeRequest, BatchAuthorizeResponse,
+    ExplainRequest, ExplainResponse, FilterResourcesRequest, FilterResourcesResponse,
+    GetStatusRequest, GetStatusResponse, WhoCanRequest, WhoCanResponse,
+    decision_service_server::DecisionService,
+};
+use countersign_serve::{Fault, authn::missing_credentials};
+use tokio_stream::Empty;
+use tonic::{Request, Response, Status, Streaming};
+
+use crate::{assume_role, authn::Call, check, convert, decider::Decider, status};
+
+/// The service.
+pub struct Decisions {
+    decider: Decider,
+}
+
+impl Decisions {
+    /// Answers with `decider`.
+    pub fn new(decider: Decider) -> Self {
+        Self { decider }
+    }
+}
+
+/// The call, and its message. What has not passed the door is no call.
+fn unwrap<T>(request: Request<T>) -> Result<(Call, T), Status> {
+    let (_, extensions, message) = request.into_parts();
+    let call = extensions.get::<Call>().cloned().ok_or_else(missing_credentials)?;
+    Ok((call, message))
+}
+
+#[tonic::async_trait]
+impl DecisionService for Decisions {
+    async fn authorize(
+        &self,
+        request: Request<AuthorizeRequest>,
+    ) -> Result<Response<AuthorizeResponse>, Status> {
+        let (call, message) = unwrap(request)?;
+        let question = convert::authorize_question(message)?;
+        let answer = check::authorize(&self.decider, &call, question).await?;
+        Ok(Response::new(answer))
+    }
+
+    async fn batch_authorize(
+        &self,
+        _: Request<BatchAuthorizeRequest>,
+    ) -> Result<Response<BatchAuthorizeResponse>, Status> {
+        Err(Fault::rpc_not_implemented("BatchAuthorize").into())
+    }
+
+    type AuthorizeStreamStream = Empty<Result<AuthorizeStreamResponse, Status>>;
+
+    async fn authorize_stream(
+        &self,
+        _: Request<Streaming<AuthorizeStreamRequest>>,
+    ) -> Result<Response<Self::AuthorizeStreamStream>, Status> {
+        Err(Fault::rpc_not_implemented("AuthorizeStream").into())
+    }
+
+    async fn explain(
+        &self,
+        request: Request<ExplainRequest>,
+    ) -> Result<Response<ExplainResponse>, Status> {
+        let (call, message) = unwrap(request)?;
+        let question = convert::explain_question(message)?;
+        let answer = check::explain(&self.decider, &call, question).await?;
+        Ok(Response::new(answer))
+    }
+
+    async fn authorize_assume_role(
+        &self,
+        request: Request<AuthorizeAssumeRoleRequest>,
+    ) -> Result<Response<AuthorizeAssumeRoleResponse>, Status> {
+        let (call, message) = unwrap(request)?;
+        assume_role::gateways_alone(&call.caller)?;
+        let question = convert::assume_role_question(message)?;
+        let answer = assume_role::authorize(&self.decider, question, call.deadline).await?;
+        Ok(Response::new(answer))
+    }
+
+    async fn who_can(&self, _: Request<WhoCanRequest>) -> Result<Response<WhoCanResponse>, Status> {
+        Err(Fault::rpc_not_implemented("WhoCan").into())
+    }
+
+    async fn filter_resources(
+        &self,
+        _: Request<FilterResourcesRequest>,
+    ) -> Result<Response<FilterResourcesResponse>, Status> {
+        Err(Fault::rpc_not_implemented("FilterResources").into())
+    }
+
+    async fn get_status(
+        &self,
+        request: Request<GetStatusRequest>,
+    ) -> Result<Response<GetStatusResponse>, Status> {
+        let (call, GetStatusRequest {}) = unwrap(request)?;
+        Ok(Response::new(status::status(&self.decider, &call.caller)?))
+    }
+}

@@ -1,0 +1,172 @@
+//! From a token's text to a session at one revision: the signature first, then the revision that the token itself asks for, then
+//! the key's standing at that revision. Whether the role still exists is asked where the session is used.
+
+use std::{collections::BTreeMap, sync::Arc, time::Instant};
+
+use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
+use countersign_evaluator::SessionFacts;
+use countersign_policy::{Malformed, arn::AccountId, parse};
+use countersign_replica::{Behind, View};
+use countersign_token::{
+    Claims, Expected, MAX_LEEWAY_SECONDS, MAX_TOKEN_BYTES, TokenError, VerifiedToken,
+    check_signature,
+};
+
+use crate::{decider::Decider, error::Refusal};
+
+/// The audience of tokens for Countersign's own RPCs.
+pub const OWN_AUDIENCE: &str = "countersign";
+
+/// A session, as a good token shows it.
+#[derive(Clone, Debug)]
+pub struct Session {
+    /// Who acts, and within which limits.
+    pub facts: SessionFacts,
+    /// `arn:aws:sts::…:assumed-role/…/…`
+    pub arn: String,
+}
+
+/// Why a token shows no session.
+#[derive(Debug, thiserror::Error)]
+pub enum NoSession {
+    /// The token is refused.
+    #[error(transparent)]
+    Token(#[from] TokenError),
+    /// A claim is not what it must be, though the signature holds.
+    #[error("the token's claim `{claim}` cannot be read: {message}")]
+    Claim {
+        /// Which.
+        claim: &'static str,
+        /// What is wrong with it.
+        message: String,
+    },
+    /// The replica is not where the token needs it.
+    #[error(transparent)]
+    Behind(#[from] Behind),
+}
+
+impl NoSession {
+    /// As it is said of a token that the caller asks about.
+    pub fn of_subject(self) -> Refusal {
+        match self {
+            Self::Token(error) => Refusal::SubjectToken(error),
+            Self::Claim { claim, message } => Refusal::SubjectToken(unreadable(claim, &message)),
+            Self::Behind(behind) => Refusal::Behind(behind),
+        }
+    }
+
+    /// As it is said of the caller's own token.
+    pub fn of_caller(self) -> Refusal {
+        match self {
+            Self::Token(error) => Refusal::CallerToken(error),
+            Self::Claim { claim, message } => Refusal::CallerToken(unreadable(claim, &message)),
+            Self::Behind(Behind::OtherStore { .. }) => Refusal::CallerTokenOfAnotherStore,
+            // A verified token's revision is never malformed; and what is missing arrives.
+            Self::Behind(
+                behind @ (Behind::Malformed(_) | Behind::NotYet { .. } | Behind::Empty),
+            ) => Refusal::Behind(behind),
+        }
+    }
+}
+
+fn unreadable(claim: &str, message: &str) -> TokenError {
+    TokenError::InvalidClaims { reason: format!("`{claim}`: {message}") }
+}
+
+/// Verifies `token` for `audience` at `now`, waiting until `deadline` for the revision that it needs. The view is the one at which
+/// the token was good, and so the one to decide at.
+pub async fn open(
+    decider: &Decider,
+    token: &str,
+    audience: &str,
+    now: i64,
+    deadline: Instant,
+) -> Result<(Arc<View>, Session), NoSession> {
+    let mut view = decider.replica().now()?;
+    let signed = match check_signature(token, view.world().keys()) {
+        Ok(signed) => signed,
+        // A gateway's new key may be on its way. The token says at which revision it is there; nothing of it is believed yet,
+        // it only tells what to wait for, and a wrong one costs the caller its own time.
+        Err(TokenError::UnknownKey { kid }) => {
+            view = arrival(decider, token, deadline).await.ok_or(TokenError::UnknownKey { kid })?;
+            check_signature(token, view.world().keys())?
+        }
+        Err(error) => return Err(error.into()),
+    };
+    let expected = Expected { issuer: decider.issuer(), audience, leeway: MAX_LEEWAY_SECONDS };
+    let verified = signed.check(now, &expected, view.world().keys())?;
+    let view = decider.view(&verified.claims().session.revision, deadline).await?;
+    // The key may have been revoked since.
+    let session = session(&signed.check(now, &expected, view.world().keys())?)?;
+    Ok((view, session))
+}
+
+async fn arrival(decider: &Decider, token: &str, deadline: Instant) -> Option<Arc<View>> {
+    let revision = claimed_revision(token)?;
+    decider.view(&revision, deadline).await.ok()
+}
+
+/// What an unverified token says of its revision.
+fn claimed_revision(token: &str) -> Option<String> {
+    if token.len() > MAX_TOKEN_BYTES {
+        return None;
+    }
+    let payload = URL_SAFE_NO_PAD.decode(token.split('.').nth(1)?).ok()?;
+    let payload: serde_json::Value = serde_json::from_slice(&payload).ok()?;
+    let revision = payload.get("countersign")?.get("revision")?.as_str()?;
+    (!revision.is_empty()).then(|| revision.to_owned())
+}
+
+fn session(verified: &VerifiedToken) -> Result<Session, NoSession> {
+    let Claims { sub, iat, session, .. } = verified.claims();
+    let account: AccountId = session
+        .account
+        .parse()
+        .map_err(|error| NoSession::Claim { claim: "account", message: format!("{error}") })?;
+    let session_policies = session
+        .session_policies
+        .iter()
+        .map(|text| parse::parse(text).map(Arc::new))
+        .collect::<Result<Vec<_>, Malformed>>()
+        // A session policy that cannot be read limits the session in a way that is not known.
+        .map_err(|malformed| NoSession::Claim {
+            claim: "session_policies",
+            message: malformed.to_string(),
+        })?;
+    let session_tags: BTreeMap<String, String> = session.session_tags.clone();
+    Ok(Session {
+        facts: SessionFacts {
+            account,
+            partition: session.partition.clone(),
+            role_name: session.role_name.clone(),
+            role_id: session.role_id.clone(),
+            session_name: session.session_name.clone(),
+            issued_at: *iat,
+            session_policies,
+            session_tags,
+            source_identity: session.source_identity.clone(),
+        },
+        arn: sub.clone(),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_unverified_token_tells_what_to_wait_for() {
+        fn check(payload: &str, expected: Option<&str>) {
+            let token = format!("x.{}.y", URL_SAFE_NO_PAD.encode(payload));
+            assert_eq!(claimed_revision(&token).as_deref(), expected, "{payload}");
+        }
+        check(r#"{"countersign":{"revision":"a:7"}}"#, Some("a:7"));
+        check(r#"{"countersign":{"revision":""}}"#, None);
+        check(r#"{"countersign":{"revision":7}}"#, None);
+        check(r#"{"countersign":{}}"#, None);
+        check("{}", None);
+        check("[", None);
+        assert_eq!(claimed_revision("x"), None);
+        assert_eq!(claimed_revision(&format!("x.{}", "A".repeat(5000))), None);
+    }
+}
