@@ -7,10 +7,9 @@ use std::{
 };
 
 use tokio::net::TcpListener;
-use tokio_stream::wrappers::TcpListenerStream;
 use tonic::{
     service::{Routes, RoutesBuilder},
-    transport::{Channel, Endpoint, Server},
+    transport::{Channel, Endpoint, Server, server::TcpIncoming},
 };
 use tonic_health::{
     ServingStatus,
@@ -99,13 +98,14 @@ impl GrpcServer {
     /// When the transport fails.
     pub async fn serve(self, listener: TcpListener, shutdown: Shutdown) -> Result<(), ServeError> {
         let signal = shutdown.clone();
+        // tonic sets the option only on sockets that come this way; without it Nagle and delayed acknowledgements cost 40 ms a call.
+        let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
         let serving = Server::builder()
-            .tcp_nodelay(true)
             .max_concurrent_streams(1024)
             .http2_keepalive_interval(Some(Duration::from_secs(30)))
             .http2_keepalive_timeout(Some(Duration::from_secs(10)))
             .add_routes(self.routes.routes())
-            .serve_with_incoming_shutdown(TcpListenerStream::new(listener), async move {
+            .serve_with_incoming_shutdown(incoming, async move {
                 signal.wait().await;
             });
         let cut_off = async {

@@ -77,7 +77,7 @@ pub fn owner(
         if user.user_id != record.user_id {
             return Err(missing());
         }
-        name::user_arn(&account, &user.path, &user.user_name)
+        name::user_arn(account, &user.path, &user.user_name)
     };
     let sealed = view.find(&layout::secret(access_key_id))?.ok_or_else(missing)?;
     Ok((record, arn, sealed))

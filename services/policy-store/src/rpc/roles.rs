@@ -36,7 +36,7 @@ impl PolicyStore {
         convert::refuse("tags", !tags.is_empty())?;
         name::name("role_name", &role_name, 64)?;
         let account = call.account()?;
-        let arn = name::role_arn(&account, name::path("path", &path)?, &role_name);
+        let arn = name::role_arn(account, name::path("path", &path)?, &role_name);
         let permit = self.permit(&call, &[Ask::new("iam:CreateRole", arn)]).await?;
         let new = role::NewRole {
             path,

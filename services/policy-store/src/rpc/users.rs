@@ -33,7 +33,7 @@ impl PolicyStore {
         convert::refuse("tags", !tags.is_empty())?;
         name::name("user_name", &user_name, 64)?;
         let account = call.account()?;
-        let arn = name::user_arn(&account, name::path("path", &path)?, &user_name);
+        let arn = name::user_arn(account, name::path("path", &path)?, &user_name);
         let permit = self.permit(&call, &[Ask::new("iam:CreateUser", arn)]).await?;
         let (record, revision) = self
             .write(|view, plan| user::create(view, plan, permit.account(), &path, &user_name))
@@ -92,7 +92,7 @@ impl PolicyStore {
         };
         let new_name = if new_user_name.is_empty() { &user_name } else { &new_user_name };
         name::name("new_user_name", new_name, 64)?;
-        let new_arn = name::user_arn(&account, &path, new_name);
+        let new_arn = name::user_arn(account, &path, new_name);
         let asks = [Ask::new("iam:UpdateUser", arn), Ask::new("iam:UpdateUser", new_arn)];
         let permit = self.permit(&call, &asks).await?;
         let (_, revision) = self

@@ -1,0 +1,381 @@
+//! Why an exchange was refused, and the one place where that becomes what a caller sees.
+//!
+//! The `Display` of a [`Refusal`] is for the caller; [`Refusal::cause`] is for the log alone. Neither holds a token, a signature or a key.
+
+use std::time::Duration;
+
+use countersign_serve::{Fault, grpc::ServeError};
+use countersign_sigv4::ProofError;
+use countersign_token::MintError;
+use tonic::Code;
+
+use crate::{config::ConfigError, endpoints::NoEndpoint};
+
+const SOON: Duration = Duration::from_secs(1);
+
+/// Why a gateway ended before it was told to.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The configuration contradicts itself.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// An origin of another service is no URI.
+    #[error("`{origin}` is no origin of a service: {error}")]
+    Origin {
+        /// What was given.
+        origin: String,
+        /// What is wrong with it.
+        error: String,
+    },
+    /// The gateway has no signing key, and will not get one.
+    #[error(transparent)]
+    Key(#[from] crate::keys::NoKey),
+    /// The task that keeps the signing key ended by itself, which it never does.
+    #[error("the task that keeps the signing key ended")]
+    KeyTask,
+    /// The server failed.
+    #[error(transparent)]
+    Serve(#[from] ServeError),
+    /// The HTTP server failed.
+    #[error("the HTTP server failed: {0}")]
+    Http(#[source] std::io::Error),
+}
+
+/// Why an exchange was refused.
+#[derive(Debug, thiserror::Error)]
+pub enum Refusal {
+    /// No proof.
+    #[error("no proof: `subject_token` is empty; `countersign proof` makes one")]
+    MissingProof,
+    /// A kind of proof that there is not.
+    #[error(
+        "subject_token_type: `{found}` is not supported; there is `{}`",
+        crate::convert::STS_PROOF
+    )]
+    UnsupportedTokenType {
+        /// What was asked for.
+        found: String,
+    },
+    /// A field that a later version reads.
+    #[error("{field} is not implemented")]
+    NotImplemented {
+        /// The field.
+        field: &'static str,
+    },
+    /// A field that is wrong.
+    #[error("{field}: {message}")]
+    Invalid {
+        /// The field.
+        field: &'static str,
+        /// What it must be.
+        message: String,
+    },
+
+    /// The proof is not of the closed form, or its time is over.
+    #[error("the proof is refused: {0}")]
+    Proof(#[from] ProofError),
+    /// The proof was made for somebody else.
+    #[error("the proof is for audience `{found}`; this gateway is `{issuer}`")]
+    WrongAudience {
+        /// Its audience.
+        found: String,
+        /// Ours.
+        issuer: String,
+    },
+    /// The proof was made for another request.
+    #[error(
+        "the proof's `x-countersign-binding` is of another request: a field was changed after signing, or the binding was computed \
+         otherwise than the README of tests/conformance says"
+    )]
+    BindingMismatch,
+    /// The proof's URL leads nowhere.
+    #[error(transparent)]
+    NoEndpoint(#[from] NoEndpoint),
+    /// The proof is in hand, or spent.
+    #[error("the proof was used before; make a new one for each exchange")]
+    ProofAlreadyUsed,
+    /// Too many proofs are in hand.
+    #[error("too many exchanges at once; try again")]
+    Busy,
+
+    /// STS is away, or overloaded.
+    #[error("STS at `{origin}` cannot be asked now; try again")]
+    StsUnavailable {
+        /// Which.
+        origin: String,
+        /// What happened, for the log.
+        cause: String,
+    },
+    /// STS does not know the caller.
+    #[error("STS refused the proof: {message}")]
+    StsRefused {
+        /// STS's own code, such as `SignatureDoesNotMatch`.
+        code: String,
+        /// STS's own words.
+        message: String,
+    },
+    /// STS answered something that is no identity.
+    #[error("STS at `{origin}` answered what is no identity")]
+    StsAnswer {
+        /// Which.
+        origin: String,
+        /// A stable name.
+        code: &'static str,
+        /// What was wrong, for the log.
+        cause: String,
+    },
+    /// A private endpoint named an account that it may not speak for.
+    #[error("STS at `{origin}` may not speak for account `{account}`")]
+    AccountNotAllowed {
+        /// Which.
+        origin: String,
+        /// Whom it named.
+        account: String,
+    },
+    /// STS named a principal of another partition.
+    #[error("STS at `{origin}` named a principal of partition `{found}`")]
+    PartitionMismatch {
+        /// Which.
+        origin: String,
+        /// The partition.
+        found: String,
+    },
+    /// The root of an AWS account.
+    #[error(
+        "`{arn}` is the root of an AWS account, which may assume no role; use a role or a user"
+    )]
+    RootNotAllowed {
+        /// Who.
+        arn: String,
+    },
+    /// A federated user.
+    #[error("`{arn}` is a federated user, who may assume no role; use a role or a user")]
+    FederatedUserNotAllowed {
+        /// Who.
+        arn: String,
+    },
+
+    /// The decision service said no.
+    #[error("{caller} is not authorized to perform: sts:AssumeRole on resource: {role} ({detail})")]
+    Denied {
+        /// Who asked.
+        caller: String,
+        /// For which role.
+        role: String,
+        /// What the caller may know of why, and the decision's id.
+        detail: String,
+        /// All of why, for the log.
+        cause: String,
+    },
+    /// There is no such role, and the caller may know.
+    #[error("{caller} is not authorized to perform: sts:AssumeRole on resource: {role} ({detail})")]
+    RoleNotFound {
+        /// Who asked.
+        caller: String,
+        /// For which role.
+        role: String,
+        /// The decision's words and id.
+        detail: String,
+    },
+    /// The decision service found a field that is wrong.
+    #[error("{message}")]
+    InvalidByDecision {
+        /// IAM's code.
+        reason: String,
+        /// Its words.
+        message: String,
+    },
+    /// The external principal was made again under its old name.
+    #[error(
+        "`{arn}` is not the principal that it was: its unique id has changed; the role's owner must decide anew"
+    )]
+    PrincipalIdChanged {
+        /// Who.
+        arn: String,
+    },
+
+    /// A service that is needed is away.
+    #[error("{service} cannot be asked now; try again")]
+    ServiceUnavailable {
+        /// Which.
+        service: &'static str,
+        /// What happened, for the log.
+        cause: String,
+    },
+    /// A service answered what it may not.
+    #[error("{service} answered what it may not")]
+    ServiceBroken {
+        /// Which.
+        service: &'static str,
+        /// What, for the log.
+        cause: String,
+    },
+    /// The gateway has no key yet.
+    #[error("the gateway's signing key is not published yet; try again")]
+    NoSigningKey,
+    /// The gateway could not renew its key's lease in time.
+    #[error(
+        "the lease of the gateway's signing key has ended, and the policy store has not renewed it; try again"
+    )]
+    KeyLeaseExpired,
+    /// The key was revoked.
+    #[error("the gateway's signing key was revoked; it signs again once it has been started anew")]
+    SigningKeyRevoked,
+    /// The decision and the key are of two stores: one of the two services has not yet seen an import or a restore.
+    #[error("the policy store has changed; try again")]
+    OtherStore,
+    /// The token could not be made.
+    #[error("no token was made: {0}")]
+    Mint(#[from] MintError),
+    /// It took too long.
+    #[error("the exchange took longer than {} seconds", crate::exchange::DEADLINE.as_secs())]
+    TimedOut,
+}
+
+impl Refusal {
+    /// What the caller does not see.
+    #[must_use]
+    pub fn cause(&self) -> Option<&str> {
+        match self {
+            Self::StsUnavailable { cause, .. }
+            | Self::StsAnswer { cause, .. }
+            | Self::Denied { cause, .. }
+            | Self::ServiceUnavailable { cause, .. }
+            | Self::ServiceBroken { cause, .. } => Some(cause),
+            Self::MissingProof
+            | Self::UnsupportedTokenType { .. }
+            | Self::NotImplemented { .. }
+            | Self::Invalid { .. }
+            | Self::Proof(_)
+            | Self::WrongAudience { .. }
+            | Self::BindingMismatch
+            | Self::NoEndpoint(_)
+            | Self::ProofAlreadyUsed
+            | Self::Busy
+            | Self::StsRefused { .. }
+            | Self::AccountNotAllowed { .. }
+            | Self::PartitionMismatch { .. }
+            | Self::RootNotAllowed { .. }
+            | Self::FederatedUserNotAllowed { .. }
+            | Self::RoleNotFound { .. }
+            | Self::InvalidByDecision { .. }
+            | Self::PrincipalIdChanged { .. }
+            | Self::NoSigningKey
+            | Self::KeyLeaseExpired
+            | Self::SigningKeyRevoked
+            | Self::OtherStore
+            | Self::Mint(_)
+            | Self::TimedOut => None,
+        }
+    }
+
+    /// Whether nobody could judge the proof, so that it may be sent again.
+    #[must_use]
+    pub fn is_no_verdict(&self) -> bool {
+        matches!(Fault::from(self).code(), Code::Unavailable | Code::ResourceExhausted)
+    }
+}
+
+impl From<&Refusal> for Fault {
+    fn from(refusal: &Refusal) -> Self {
+        let message = refusal.to_string();
+        match refusal {
+            Refusal::MissingProof => Fault::unauthenticated("MissingAuthenticationToken", message),
+            Refusal::UnsupportedTokenType { .. } => {
+                Fault::new(Code::InvalidArgument, "UnsupportedTokenType", message)
+                    .violation("subject_token_type", "not supported")
+            }
+            Refusal::NotImplemented { field } => Fault::field_not_implemented(*field),
+            Refusal::Invalid { field, message } => Fault::invalid(*field, message),
+            Refusal::Proof(error) => Fault::unauthenticated(error.code(), message),
+            Refusal::WrongAudience { .. } => Fault::unauthenticated("WrongAudience", message),
+            Refusal::BindingMismatch => Fault::unauthenticated("BindingMismatch", message),
+            Refusal::NoEndpoint(error) => Fault::unauthenticated(error.code(), message),
+            Refusal::ProofAlreadyUsed => Fault::unauthenticated("ProofAlreadyUsed", message),
+            Refusal::Busy => {
+                Fault::new(Code::ResourceExhausted, "Throttling", message).retry_after(SOON)
+            }
+            Refusal::StsUnavailable { .. } => unavailable("StsUnavailable", message),
+            Refusal::StsRefused { code, .. } => Fault::unauthenticated(code, message),
+            Refusal::StsAnswer { code, .. } => Fault::unauthenticated(*code, message),
+            Refusal::AccountNotAllowed { .. } => {
+                Fault::unauthenticated("AccountNotAllowed", message)
+            }
+            Refusal::PartitionMismatch { .. } => {
+                Fault::unauthenticated("PartitionMismatch", message)
+            }
+            Refusal::RootNotAllowed { .. } => denied("RootNotAllowed", message),
+            Refusal::FederatedUserNotAllowed { .. } => denied("FederatedUserNotAllowed", message),
+            Refusal::Denied { .. } => denied("AccessDenied", message),
+            Refusal::RoleNotFound { .. } => denied("RoleNotFound", message),
+            Refusal::InvalidByDecision { reason, .. } => {
+                Fault::new(Code::InvalidArgument, reason, message)
+            }
+            Refusal::PrincipalIdChanged { .. } => denied("PrincipalIdChanged", message),
+            Refusal::ServiceUnavailable { .. } => unavailable("ServiceUnavailable", message),
+            Refusal::ServiceBroken { .. } => Fault::new(Code::Internal, "ServiceFailure", message),
+            Refusal::NoSigningKey => unavailable("NoSigningKey", message),
+            Refusal::KeyLeaseExpired => unavailable("KeyLeaseExpired", message),
+            Refusal::SigningKeyRevoked => unavailable("SigningKeyRevoked", message),
+            Refusal::OtherStore => unavailable("OtherStore", message),
+            Refusal::Mint(MintError::PackedPolicyTooLarge { .. }) => {
+                Fault::new(Code::InvalidArgument, "PackedPolicyTooLarge", message)
+            }
+            Refusal::Mint(
+                MintError::Lifetime { .. }
+                | MintError::InvalidClaim { .. }
+                | MintError::Serialize
+                | MintError::Sign
+                | MintError::Random,
+            ) => Fault::new(Code::Internal, "ServiceFailure", message),
+            Refusal::TimedOut => Fault::new(Code::DeadlineExceeded, "TimedOut", message),
+        }
+    }
+}
+
+fn unavailable(reason: &str, message: String) -> Fault {
+    Fault::new(Code::Unavailable, reason, message).retry_after(SOON)
+}
+
+fn denied(reason: &str, message: String) -> Fault {
+    Fault::new(Code::PermissionDenied, reason, message)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_nobody_could_judge_may_be_sent_again() {
+        let check = |refusal: Refusal, again: bool| {
+            assert_eq!(refusal.is_no_verdict(), again, "{refusal:?}");
+        };
+        let cause = || "c".to_owned();
+        let origin = || "https://sts.example.com".to_owned();
+        check(Refusal::StsUnavailable { origin: origin(), cause: cause() }, true);
+        check(Refusal::ServiceUnavailable { service: "the policy store", cause: cause() }, true);
+        check(Refusal::KeyLeaseExpired, true);
+        check(Refusal::Busy, true);
+        check(Refusal::StsRefused { code: "ExpiredToken".into(), message: cause() }, false);
+        check(
+            Refusal::StsAnswer { origin: origin(), code: "AnswerMalformed", cause: cause() },
+            false,
+        );
+        check(Refusal::ServiceBroken { service: "the policy store", cause: cause() }, false);
+        check(Refusal::ProofAlreadyUsed, false);
+        check(Refusal::TimedOut, false);
+    }
+
+    #[test]
+    fn the_cause_is_for_the_log_alone() {
+        let refusal = Refusal::Denied {
+            caller: "arn:aws:sts::123456789012:assumed-role/App/s".into(),
+            role: "arn:aws:iam::000000000000:role/R".into(),
+            detail: "decision d-1".into(),
+            cause: "the-cause".into(),
+        };
+        assert_eq!(refusal.cause(), Some("the-cause"));
+        let fault = Fault::from(&refusal);
+        assert!(!fault.message().contains("the-cause"), "{}", fault.message());
+    }
+}

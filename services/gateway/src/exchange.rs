@@ -1,0 +1,357 @@
+//! The exchange, from top to bottom: each step either turns back with a named reason, or hands on what the next one needs. What is
+//! cheap comes first; neither STS nor the signer is reached before it must be.
+
+use std::{net::IpAddr, sync::Arc, time::Duration};
+
+use countersign_proto::{
+    decision::v1::decision_service_client::DecisionServiceClient,
+    policy::v1::{ConsumeProofRequest, PinPrincipalRequest},
+    token::v1::{ExchangeRequest, ExchangeResponse},
+};
+use countersign_replica::Revision;
+use countersign_serve::{Fault, ServiceCredential};
+use countersign_token::{Caller, Claims, Realm, Session};
+use tonic::{Code, Status, service::interceptor::InterceptedService, transport::Channel};
+use tonic_types::StatusExt;
+
+use crate::{
+    StoreClient, clock,
+    convert::{self, Answered, Asked, Granted, STS_PROOF},
+    error::Refusal,
+    keys::Keys,
+    proof::{
+        ProvenCaller,
+        sts::{CheckedProof, StsVerifier},
+    },
+    replay::{self, Unclaimed},
+};
+
+/// For the whole exchange.
+pub const DEADLINE: Duration = Duration::from_secs(10);
+
+const STORE: &str = "the policy store";
+const DECISION: &str = "the decision service";
+
+/// The decision service's client, as the gateway uses it.
+pub type DecisionClient = DecisionServiceClient<InterceptedService<Channel, ServiceCredential>>;
+
+/// All that an exchange needs.
+pub struct Exchange {
+    /// `iss`.
+    pub issuer: String,
+    /// The partition of roles.
+    pub partition: String,
+    /// Proofs.
+    pub sts: StsVerifier,
+    /// Proofs in hand.
+    pub claims: replay::Claims,
+    /// Whom to ask whether.
+    pub decision: DecisionClient,
+    /// Where proofs are spent.
+    pub store: StoreClient,
+    /// What signs.
+    pub keys: Arc<Keys>,
+}
+
+/// What the one log line of an exchange says, as far as it came. No token, signature or key is ever in it.
+#[derive(Default)]
+struct Account {
+    role: String,
+    session: String,
+    audience: String,
+    principal: String,
+    decision_id: String,
+    service_principal: String,
+    token_id: String,
+    closed: bool,
+}
+
+impl Exchange {
+    /// Trades a proof for a token, and says so in the log.
+    ///
+    /// # Errors
+    /// See [`Refusal`].
+    pub async fn exchange(
+        &self,
+        request: ExchangeRequest,
+        source: Option<IpAddr>,
+    ) -> Result<ExchangeResponse, Refusal> {
+        let source = source.map(|address| address.to_canonical().to_string()).unwrap_or_default();
+        let mut account = Account::default();
+        let work = self.work(request, &source, &mut account);
+        let outcome = tokio::time::timeout(DEADLINE, work).await.unwrap_or(Err(Refusal::TimedOut));
+        account.close(&source, &outcome);
+        outcome
+    }
+
+    async fn work(
+        &self,
+        request: ExchangeRequest,
+        source: &str,
+        account: &mut Account,
+    ) -> Result<ExchangeResponse, Refusal> {
+        let asked = Asked::parse(request, &self.partition)?;
+        account.role.clone_from(&asked.role_arn);
+        account.session.clone_from(&asked.role_session_name);
+        account.audience.clone_from(&asked.audience);
+
+        let now = clock::now();
+        let proof = self.sts.check(&asked.subject_token, &asked.binding, now)?;
+        // Without a key there will be no token: better said before the proof is used up.
+        self.keys.signer(now)?;
+        let claim =
+            self.claims.claim(&proof.replay_key(), proof.claimed_until(), now).map_err(|why| {
+                match why {
+                    Unclaimed::Taken => Refusal::ProofAlreadyUsed,
+                    Unclaimed::Full => Refusal::Busy,
+                }
+            })?;
+        let outcome = self.judge(&asked, &proof, source, account).await;
+        // Nobody could judge it: the client may send it again. Any other end keeps the claim.
+        if outcome.as_ref().is_err_and(Refusal::is_no_verdict) {
+            claim.release();
+        }
+        outcome
+    }
+
+    async fn judge(
+        &self,
+        asked: &Asked,
+        proof: &CheckedProof,
+        source: &str,
+        account: &mut Account,
+    ) -> Result<ExchangeResponse, Refusal> {
+        let caller = self.sts.ask(proof).await?;
+        caller.arn().clone_into(&mut account.principal);
+
+        let granted = self.authorize(asked, &caller, source, account).await?;
+        account.service_principal.clone_from(&granted.service_principal);
+
+        self.consume(proof).await?;
+        if granted.pin_required {
+            self.pin(&caller).await?;
+        }
+        let (token, claims) = self.mint(asked, &caller, &granted)?;
+        account.token_id.clone_from(&claims.jti);
+        Ok(convert::answer(token, &claims, granted.duration_seconds))
+    }
+
+    /// Asks the decision service. An answer that contradicts itself is no permission.
+    async fn authorize(
+        &self,
+        asked: &Asked,
+        caller: &ProvenCaller,
+        source: &str,
+        account: &mut Account,
+    ) -> Result<Granted, Refusal> {
+        let question = convert::question(asked, caller, source);
+        let answer = self.decision.clone().authorize_assume_role(question).await;
+        let answer = answer.map_err(|status| match status.code() {
+            Code::InvalidArgument => invalid(&status),
+            code => failed(DECISION, code, &status),
+        })?;
+        let answer = answer.into_inner();
+        account.decision_id.clone_from(&answer.decision_id);
+        match Answered::parse(answer, asked) {
+            Answered::Granted(granted) => Ok(granted),
+            Answered::Denied(denied) => Err(denied.refusal(asked, caller)),
+            Answered::Broken(cause) => {
+                Err(Refusal::ServiceBroken { service: DECISION, cause: cause.to_owned() })
+            }
+        }
+    }
+
+    /// Spends the proof, for all gateways and for good. When that cannot be written down there is no token.
+    async fn consume(&self, proof: &CheckedProof) -> Result<(), Refusal> {
+        let request = ConsumeProofRequest {
+            replay_key: proof.replay_key(),
+            expire_time: Some(prost_types::Timestamp { seconds: proof.spent_until(), nanos: 0 }),
+        };
+        match self.store.clone().consume_proof(request).await {
+            Ok(_) => Ok(()),
+            Err(status) => Err(match status.code() {
+                Code::AlreadyExists => Refusal::ProofAlreadyUsed,
+                code => failed(STORE, code, &status),
+            }),
+        }
+    }
+
+    /// An external principal is its unique id; a name that was given to somebody else is not enough (ATTACKS 46).
+    async fn pin(&self, caller: &ProvenCaller) -> Result<(), Refusal> {
+        let principal_name = match (caller.realm(), caller.pinned_name()) {
+            (Realm::Aws, Some(name)) => name,
+            (Realm::Aws | Realm::Countersign, _) => {
+                let cause = "it wants a pin where there is nothing to pin".to_owned();
+                return Err(Refusal::ServiceBroken { service: DECISION, cause });
+            }
+        };
+        let request = PinPrincipalRequest {
+            partition: caller.partition().to_owned(),
+            account_id: caller.account().to_owned(),
+            principal_name,
+            unique_id: caller.unique_id().to_owned(),
+        };
+        match self.store.clone().pin_principal(request).await {
+            Ok(_) => Ok(()),
+            Err(status) => Err(match status.code() {
+                Code::FailedPrecondition => {
+                    Refusal::PrincipalIdChanged { arn: caller.arn().to_owned() }
+                }
+                code => failed(STORE, code, &status),
+            }),
+        }
+    }
+
+    fn mint(
+        &self,
+        asked: &Asked,
+        caller: &ProvenCaller,
+        granted: &Granted,
+    ) -> Result<(String, Claims), Refusal> {
+        let iat = clock::now();
+        let signer = self.keys.signer(iat)?;
+        let session = Session {
+            account: granted.account.clone(),
+            partition: self.partition.clone(),
+            role_name: granted.role_name.clone(),
+            role_id: granted.role_id.clone(),
+            session_name: asked.role_session_name.clone(),
+            source_identity: None,
+            session_tags: Default::default(),
+            session_policies: Vec::new(),
+            proof_type: STS_PROOF.to_owned(),
+            caller: Caller {
+                realm: caller.realm(),
+                account: caller.account().to_owned(),
+                unique_id: caller.unique_id().to_owned(),
+                arn: caller.arn().to_owned(),
+            },
+            revision: later(signer.revision(), &granted.revision)?.to_string(),
+        };
+        let exp = iat.saturating_add(i64::from(granted.duration_seconds));
+        let claims =
+            Claims::for_session(self.issuer.clone(), asked.audience.clone(), iat, exp, session)?;
+        Ok((signer.mint(&claims)?, claims))
+    }
+}
+
+/// A verifier that has reached the later of the two knows the key, and the role as it was when it was granted (DESIGN.md section 6).
+fn later<'a>(key: &'a Revision, decision: &'a Revision) -> Result<&'a Revision, Refusal> {
+    if key.store_id != decision.store_id {
+        return Err(Refusal::OtherStore);
+    }
+    Ok(if key.number >= decision.number { key } else { decision })
+}
+
+/// What the decision service says of a field is for the caller to read.
+fn invalid(status: &Status) -> Refusal {
+    let reason = status.get_error_details().error_info().map(|info| info.reason.clone());
+    Refusal::InvalidByDecision {
+        reason: reason.unwrap_or_else(|| "ValidationError".to_owned()),
+        message: status.message().to_owned(),
+    }
+}
+
+/// A service that is away may be asked again; one that refuses us is misconfigured, and its words are for the log.
+fn failed(service: &'static str, code: Code, status: &Status) -> Refusal {
+    let cause = format!("{code:?}: {}", status.message());
+    match code {
+        Code::Unavailable
+        | Code::DeadlineExceeded
+        | Code::Cancelled
+        | Code::ResourceExhausted
+        | Code::Aborted
+        | Code::Unknown => Refusal::ServiceUnavailable { service, cause },
+        Code::Ok
+        | Code::InvalidArgument
+        | Code::NotFound
+        | Code::AlreadyExists
+        | Code::PermissionDenied
+        | Code::FailedPrecondition
+        | Code::OutOfRange
+        | Code::Unimplemented
+        | Code::Internal
+        | Code::DataLoss
+        | Code::Unauthenticated => Refusal::ServiceBroken { service, cause },
+    }
+}
+
+impl Account {
+    fn close(&mut self, source: &str, outcome: &Result<ExchangeResponse, Refusal>) {
+        self.closed = true;
+        let Self {
+            role,
+            session,
+            audience,
+            principal,
+            decision_id,
+            service_principal,
+            token_id,
+            closed: _,
+        } = self;
+        match outcome {
+            Ok(response) => tracing::info!(
+                proof = STS_PROOF,
+                principal,
+                role,
+                session,
+                audience,
+                source,
+                service_principal,
+                decision = decision_id,
+                token = token_id,
+                seconds = response.expires_in,
+                "exchange granted"
+            ),
+            Err(refusal) => tracing::info!(
+                proof = STS_PROOF,
+                principal,
+                role,
+                session,
+                audience,
+                source,
+                decision = decision_id,
+                reason = Fault::from(refusal).reason(),
+                error = %refusal,
+                cause = refusal.cause().unwrap_or_default(),
+                "exchange refused"
+            ),
+        }
+    }
+}
+
+/// A caller that hangs up ends its exchange wherever it was. That too is one line.
+impl Drop for Account {
+    fn drop(&mut self) {
+        if !self.closed {
+            let Self { role, session, audience, principal, decision_id, .. } = self;
+            tracing::info!(
+                proof = STS_PROOF,
+                principal,
+                role,
+                session,
+                audience,
+                decision = decision_id,
+                "exchange abandoned by the caller"
+            );
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_later_revision() {
+        let check = |key: &str, decision: &str, expected: Option<&str>| {
+            let found =
+                later(&key.parse().unwrap(), &decision.parse().unwrap()).map(ToString::to_string);
+            assert_eq!(found.ok().as_deref(), expected, "{key} {decision}");
+        };
+        check("s:1", "s:2", Some("s:2"));
+        check("s:2", "s:1", Some("s:2"));
+        check("s:2", "s:2", Some("s:2"));
+        check("s:1", "t:2", None);
+    }
+}

@@ -1,0 +1,138 @@
+//! The token gateway: something AWS signed in, a scoped token out.
+//!
+//! It speaks gRPC (`countersign.token.v1`) on one port; on the other, HTTP, its public keys and AWS's STS as far as
+//! GetCallerIdentity. It holds no policy: the decision service says who may assume what, the policy store what was spent, and its
+//! Watch here carries signing keys alone. (Revocations come with their RPCs, access keys' owners with a memory of derived keys; until
+//! then an access key's standing is asked for at each use.)
+//!
+//! There is no binary of its own yet: a service that runs alone needs certificates to be known by, which come later; `countersign up`
+//! runs this library as it is.
+
+pub mod authn;
+pub mod aws;
+mod clock;
+pub mod config;
+pub mod convert;
+pub mod endpoints;
+pub mod error;
+pub mod exchange;
+pub mod grpc;
+pub mod keys;
+pub mod oauth;
+pub mod proof;
+pub mod replay;
+pub mod upstream;
+
+use std::sync::Arc;
+
+use countersign_proto::{
+    FILE_DESCRIPTOR_SET,
+    decision::v1::decision_service_client::DecisionServiceClient,
+    policy::v1::{RecordKind, policy_store_service_client::PolicyStoreServiceClient},
+    token::v1::token_exchange_service_server::{SERVICE_NAME, TokenExchangeServiceServer},
+};
+use countersign_replica::Replica;
+use countersign_serve::{
+    ServiceCredential, Shutdown,
+    authn::Authenticated,
+    grpc::{GrpcServer, channel},
+};
+use tokio::{net::TcpListener, task::JoinSet};
+use tonic::{service::interceptor::InterceptedService, transport::Channel};
+
+use authn::Door;
+use aws::sigv4_auth::SigV4Auth;
+use exchange::Exchange;
+use grpc::Grpc;
+use keys::Keys;
+use proof::sts::StsVerifier;
+use replay::Claims;
+
+pub use config::{Config, ConfigError};
+pub use endpoints::{StsEndpoint, StsEndpointError};
+pub use error::Error;
+
+/// The policy store's client, as the gateway uses it.
+pub type StoreClient = PolicyStoreServiceClient<InterceptedService<Channel, ServiceCredential>>;
+
+/// A request is a proof of at most 16 KiB, and some names.
+const MAX_REQUEST_BYTES: usize = 64 * 1024;
+/// Proofs in hand at once; each is forgotten some 70 seconds after its date.
+const MAX_CLAIMS: usize = 100_000;
+
+/// The gateway's sockets, bound before anything else starts.
+pub struct Listeners {
+    /// For gRPC.
+    pub grpc: TcpListener,
+    /// For HTTP.
+    pub http: TcpListener,
+}
+
+/// Runs a gateway until `shutdown`, then drains it. It says SERVING once its signing key is known to those who verify.
+///
+/// # Errors
+/// When the configuration contradicts itself, the store refuses the signing key, or a socket fails.
+pub async fn serve(config: Config, listeners: Listeners, shutdown: Shutdown) -> Result<(), Error> {
+    let endpoints = config.allow_list()?;
+    let store_channel = connect(&config.policy_store)?;
+    let store: StoreClient = PolicyStoreServiceClient::with_interceptor(
+        store_channel.clone(),
+        config.credential.clone(),
+    );
+    let decision = DecisionServiceClient::with_interceptor(
+        connect(&config.decision)?,
+        config.credential.clone(),
+    );
+
+    let (replica, follower) = Replica::new(&config.name, &[RecordKind::SigningKey]);
+    let keys = Arc::new(Keys::new(replica));
+    let exchange = Arc::new(Exchange {
+        issuer: config.issuer.clone(),
+        partition: config.partition.clone(),
+        sts: StsVerifier::new(config.issuer.clone(), endpoints),
+        claims: Claims::new(MAX_CLAIMS),
+        decision,
+        store: store.clone(),
+        keys: keys.clone(),
+    });
+
+    let mut grpc = GrpcServer::new(FILE_DESCRIPTOR_SET, &[SERVICE_NAME]).await?;
+    let health = grpc.health();
+    let door = Door::new(&config.issuer, config.identities.clone(), keys.clone());
+    let service = TokenExchangeServiceServer::new(Grpc { exchange, keys: keys.clone() })
+        .max_decoding_message_size(MAX_REQUEST_BYTES);
+    grpc.routes().add_service(Authenticated::new(service, door));
+
+    let sigv4_auth = Arc::new(SigV4Auth::new(config.region.clone(), store.clone()));
+    let http = oauth::router(keys.clone()).merge(aws::router::router(sigv4_auth));
+
+    // Both end with this function: a set aborts its tasks when it is dropped.
+    let mut following = JoinSet::new();
+    following.spawn(follower.run(store_channel, config.credential.clone()));
+    let mut signing = JoinSet::new();
+    signing.spawn(keys.run(store, health, SERVICE_NAME));
+    let no_key = async {
+        match signing.join_next().await {
+            Some(Ok(no_key)) => Error::from(no_key),
+            Some(Err(_)) | None => Error::KeyTask,
+        }
+    };
+
+    let serving = async {
+        let grpc =
+            async { grpc.serve(listeners.grpc, shutdown.clone()).await.map_err(Error::from) };
+        let http = async {
+            oauth::serve(http, listeners.http, shutdown.clone()).await.map_err(Error::Http)
+        };
+        tokio::try_join!(grpc, http)
+    };
+    tokio::select! {
+        served = serving => served.map(|_| ()),
+        error = no_key => Err(error),
+    }
+}
+
+fn connect(origin: &str) -> Result<Channel, Error> {
+    channel(origin)
+        .map_err(|error| Error::Origin { origin: origin.to_owned(), error: error.to_string() })
+}

@@ -1,0 +1,201 @@
+//! Who a proof has shown: the one type that the rest of the gateway believes. Each kind of proof has one verifier, chosen by
+//! `subject_token_type`; there is one kind so far.
+
+pub mod sts;
+
+use countersign_sigv4::{CallerIdentity, CallerKind};
+use countersign_token::Realm;
+
+use crate::{endpoints::Endpoint, error::Refusal};
+
+/// A caller whom an allowed STS endpoint has named. Only [`ProvenCaller::from_answer`] makes one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ProvenCaller {
+    realm: Realm,
+    identity: CallerIdentity,
+}
+
+impl ProvenCaller {
+    /// Who `endpoint`, having answered `identity`, vouches for.
+    ///
+    /// # Errors
+    /// When the endpoint may not speak for that principal, or that principal may assume nothing.
+    fn from_answer(endpoint: &Endpoint, identity: CallerIdentity) -> Result<Self, Refusal> {
+        let origin = || endpoint.origin.clone();
+        if identity.partition() != endpoint.partition {
+            let found = identity.partition().to_owned();
+            return Err(Refusal::PartitionMismatch { origin: origin(), found });
+        }
+        if let Some(accounts) = &endpoint.accounts
+            && !accounts.iter().any(|account| account.as_str() == identity.account())
+        {
+            let account = identity.account().to_owned();
+            return Err(Refusal::AccountNotAllowed { origin: origin(), account });
+        }
+        let arn = || identity.arn().to_owned();
+        match (identity.kind(), endpoint.realm) {
+            // The root of a local account may assume one role; which, the decision service knows.
+            (
+                CallerKind::User { .. } | CallerKind::AssumedRole { .. },
+                Realm::Aws | Realm::Countersign,
+            )
+            | (CallerKind::Root, Realm::Countersign) => {}
+            (CallerKind::Root, Realm::Aws) => return Err(Refusal::RootNotAllowed { arn: arn() }),
+            (CallerKind::FederatedUser { .. }, Realm::Aws | Realm::Countersign) => {
+                return Err(Refusal::FederatedUserNotAllowed { arn: arn() });
+            }
+        }
+        Ok(Self { realm: endpoint.realm, identity })
+    }
+
+    /// Who vouches.
+    #[must_use]
+    pub fn realm(&self) -> Realm {
+        self.realm
+    }
+
+    /// Such as `aws`.
+    #[must_use]
+    pub fn partition(&self) -> &str {
+        self.identity.partition()
+    }
+
+    /// Twelve digits.
+    #[must_use]
+    pub fn account(&self) -> &str {
+        self.identity.account()
+    }
+
+    /// `AIDA…`, `AROA…`, or the account of a root.
+    #[must_use]
+    pub fn unique_id(&self) -> &str {
+        self.identity.unique_id()
+    }
+
+    /// As STS answered it.
+    #[must_use]
+    pub fn arn(&self) -> &str {
+        self.identity.arn()
+    }
+
+    /// What its unique id is pinned under: `user/<path><name>`, or `role/<name>` (STS does not show a role's path). A root has no
+    /// other id than its account's number, so there is nothing to pin.
+    #[must_use]
+    pub fn pinned_name(&self) -> Option<String> {
+        match self.identity.kind() {
+            CallerKind::User { path_and_name } => Some(format!("user/{path_and_name}")),
+            CallerKind::AssumedRole { role_name, .. } => Some(format!("role/{role_name}")),
+            CallerKind::Root | CallerKind::FederatedUser { .. } => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use countersign_serve::Fault;
+    use countersign_sigv4::{AnswerFormat, UniqueIds, parse_answer};
+
+    use super::*;
+    use crate::endpoints::AllowList;
+
+    const OWN: &str = "http://127.0.0.1:7400";
+    const PRIVATE: &str = "http://127.0.0.1:5000";
+    const AWS: &str = "https://sts.us-east-1.amazonaws.com";
+
+    fn proven(
+        origin: &str,
+        account: &str,
+        arn: &str,
+        user_id: &str,
+    ) -> Result<ProvenCaller, String> {
+        let private = format!("us-east-1={PRIVATE}/;accounts=123456789012").parse().unwrap();
+        let list = AllowList::new(OWN, "us-east-1", "aws", &[private]).unwrap();
+        let endpoint = list.lookup(origin, "us-east-1").unwrap();
+        let body = format!(
+            "<GetCallerIdentityResponse xmlns=\"https://sts.amazonaws.com/doc/2011-06-15/\"><GetCallerIdentityResult>\
+             <Arn>{arn}</Arn><UserId>{user_id}</UserId><Account>{account}</Account></GetCallerIdentityResult>\
+             <ResponseMetadata><RequestId>r</RequestId></ResponseMetadata></GetCallerIdentityResponse>"
+        );
+        let identity =
+            parse_answer(200, "text/xml", body.as_bytes(), AnswerFormat::Xml, UniqueIds::Aws)
+                .unwrap();
+        ProvenCaller::from_answer(&endpoint, identity)
+            .map_err(|refusal| Fault::from(&refusal).reason().to_owned())
+    }
+
+    // ATTACKS 10, 45, 48, 49, 85.
+    #[test]
+    fn endpoints_vouch_for_their_own() {
+        let check =
+            |origin: &str, arn: &str, user_id: &str, expected: Result<(&str, &str, &str), &str>| {
+                let account = arn.split(':').nth(4).unwrap();
+                let found = proven(origin, account, arn, user_id);
+                let found = found.as_ref().map(|caller| {
+                    (
+                        caller.realm().as_str(),
+                        caller.unique_id().to_owned(),
+                        caller.pinned_name().unwrap_or_default(),
+                    )
+                });
+                let expected =
+                    expected.map(|(realm, id, name)| (realm, id.to_owned(), name.to_owned()));
+                assert_eq!(found.map_err(String::as_str), expected, "{origin} {arn}");
+            };
+        let (user, role) = ("AIDA1234567890ABCDEF", "AROA1234567890ABCDEF");
+        let session = &format!("{role}:i-0abc");
+        check(
+            AWS,
+            "arn:aws:iam::123456789012:user/teams/alice",
+            user,
+            Ok(("aws", user, "user/teams/alice")),
+        );
+        check(
+            AWS,
+            "arn:aws:sts::123456789012:assumed-role/App/i-0abc",
+            session,
+            Ok(("aws", role, "role/App")),
+        );
+        check(
+            OWN,
+            "arn:aws:iam::000000000000:user/alice",
+            user,
+            Ok(("countersign", user, "user/alice")),
+        );
+        check(
+            OWN,
+            "arn:aws:iam::000000000000:root",
+            "000000000000",
+            Ok(("countersign", "000000000000", "")),
+        );
+        check(
+            PRIVATE,
+            "arn:aws:iam::123456789012:user/alice",
+            user,
+            Ok(("aws", user, "user/alice")),
+        );
+        check(PRIVATE, "arn:aws:iam::210987654321:user/alice", user, Err("AccountNotAllowed"));
+        check(PRIVATE, "arn:aws:iam::000000000000:root", "000000000000", Err("AccountNotAllowed"));
+        check(PRIVATE, "arn:aws:iam::123456789012:root", "123456789012", Err("RootNotAllowed"));
+        check(AWS, "arn:aws:iam::123456789012:root", "123456789012", Err("RootNotAllowed"));
+        let federated = "123456789012:bob";
+        check(
+            AWS,
+            "arn:aws:sts::123456789012:federated-user/bob",
+            federated,
+            Err("FederatedUserNotAllowed"),
+        );
+        check(
+            OWN,
+            "arn:aws:sts::123456789012:federated-user/bob",
+            federated,
+            Err("FederatedUserNotAllowed"),
+        );
+        check(AWS, "arn:aws-cn:iam::123456789012:user/alice", user, Err("PartitionMismatch"));
+        check(
+            PRIVATE,
+            "arn:aws-us-gov:iam::123456789012:user/alice",
+            user,
+            Err("PartitionMismatch"),
+        );
+    }
+}

@@ -1,0 +1,89 @@
+//! A decision service that answers as it is told, and remembers what it was asked.
+
+use std::sync::{Arc, Mutex};
+
+use countersign_proto::decision::v1::{
+    AuthorizeAssumeRoleRequest, AuthorizeAssumeRoleResponse, Decision, DecisionReason,
+};
+use countersign_serve::{ServiceIdentities, ServiceName};
+use http::Request;
+use tonic::{Status, body::Body};
+
+use crate::{
+    rpc::{self, Answer, Rpcs},
+    store::STORE_ID,
+};
+
+pub type Verdict = Result<AuthorizeAssumeRoleResponse, Status>;
+type Judge = Box<dyn Fn(&AuthorizeAssumeRoleRequest) -> Verdict + Send + Sync>;
+
+pub struct DecisionService {
+    identities: ServiceIdentities,
+    judge: Mutex<Judge>,
+    asked: Mutex<Vec<AuthorizeAssumeRoleRequest>>,
+}
+
+pub const ROLE_ID: &str = "AROAROLE1234567890ABC";
+
+pub fn allow(request: &AuthorizeAssumeRoleRequest) -> AuthorizeAssumeRoleResponse {
+    let duration = request.duration_seconds;
+    AuthorizeAssumeRoleResponse {
+        decision: Decision::Allow.into(),
+        allowed: true,
+        reason: DecisionReason::AllowedByTrustPolicy.into(),
+        message: "allowed".into(),
+        role_id: ROLE_ID.into(),
+        account_id: request.role_arn.split(':').nth(4).unwrap().into(),
+        role_name: request.role_arn.rsplit('/').next().unwrap().into(),
+        duration_seconds: if duration == 0 { 3600 } else { duration },
+        revision: format!("{STORE_ID}:1000"),
+        decision_id: "d-1".into(),
+        ..AuthorizeAssumeRoleResponse::default()
+    }
+}
+
+pub fn deny(reason: DecisionReason) -> AuthorizeAssumeRoleResponse {
+    AuthorizeAssumeRoleResponse {
+        decision: Decision::ImplicitDeny.into(),
+        reason: reason.into(),
+        message: "words-of-the-decision".into(),
+        revision: format!("{STORE_ID}:1000"),
+        decision_id: "d-2".into(),
+        ..AuthorizeAssumeRoleResponse::default()
+    }
+}
+
+impl DecisionService {
+    pub fn new(identities: ServiceIdentities) -> Arc<Self> {
+        let judge: Judge = Box::new(|request| Ok(allow(request)));
+        Arc::new(Self { identities, judge: Mutex::new(judge), asked: Mutex::default() })
+    }
+
+    pub fn answers(
+        &self,
+        judge: impl Fn(&AuthorizeAssumeRoleRequest) -> Verdict + Send + Sync + 'static,
+    ) {
+        *self.judge.lock().unwrap() = Box::new(judge);
+    }
+
+    pub fn asked(&self) -> Vec<AuthorizeAssumeRoleRequest> {
+        self.asked.lock().unwrap().clone()
+    }
+}
+
+impl Rpcs for DecisionService {
+    const NAME: &'static str = "countersign.decision.v1.DecisionService";
+
+    fn call(self: Arc<Self>, rpc: &str, request: Request<Body>) -> Answer {
+        match (self.identities.identify(request.headers()), rpc) {
+            (Ok(Some(ServiceName::Gateway)), "AuthorizeAssumeRole") => {
+                rpc::unary(request, move |ask| {
+                    let verdict = self.judge.lock().unwrap()(&ask);
+                    self.asked.lock().unwrap().push(ask);
+                    verdict
+                })
+            }
+            _ => rpc::status(Status::unauthenticated("not the gateway")),
+        }
+    }
+}

@@ -1,0 +1,23 @@
+//! The gateway as it runs, over real sockets and real signatures; around it a policy store and a decision service that do as they are
+//! told, and an STS that answers well or badly.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    reason = "a test that cannot go on ends here"
+)]
+
+mod altered;
+mod aws_face;
+mod decision;
+mod door;
+mod failures;
+mod granted;
+mod proofs;
+mod refused;
+mod rpc;
+mod store;
+mod sts;
+mod system;
