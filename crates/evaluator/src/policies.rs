@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use countersign_policy::Document;
 
+use crate::compiled::Program;
 use crate::principal::Realm;
 
 /// Source: <https://docs.aws.amazon.com/IAM/latest/UserGuide/access_policies.html#access_policy-types>
@@ -108,9 +109,22 @@ pub struct PolicySet {
     pub rcps: Vec<Vec<Attached>>,
     /// Names of attached policies whose documents are not at hand: what they would deny is unknown, so nothing is allowed.
     pub missing: Vec<Arc<str>>,
+    /// What documents of the set were compiled to; [`crate::compiled::decide`] compiles what is not among them.
+    pub programs: Vec<Program>,
 }
 
 impl PolicySet {
+    /// Compiles every document that is not among the programs yet.
+    pub fn compile(&mut self) {
+        let documents: Vec<Arc<Document>> =
+            self.all().map(|attached| Arc::clone(&attached.document)).collect();
+        for document in documents {
+            if !self.programs.iter().any(|program| Arc::ptr_eq(&program.document, &document)) {
+                self.programs.push(Program::new(document));
+            }
+        }
+    }
+
     /// Every policy of the set, in the order in which they are tallied.
     pub(crate) fn all(&self) -> impl Iterator<Item = &Attached> {
         self.identity

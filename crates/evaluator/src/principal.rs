@@ -171,6 +171,18 @@ impl Session {
         }
     }
 
+    /// Whether this is [`Session::arn`], which need not be made for it.
+    pub(crate) fn is_named(&self, arn: &IamArn) -> bool {
+        matches!(
+            arn,
+            IamArn::AssumedRole { partition, account, role, session }
+                if *partition == self.partition
+                    && *account == self.account
+                    && *role == self.role_name
+                    && *session == self.session_name
+        )
+    }
+
     /// Whether this ARN of a role, path included, is this session's.
     pub(crate) fn is_of_role(&self, arn: &IamArn) -> bool {
         match &self.role_arn {

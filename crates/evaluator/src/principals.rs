@@ -150,7 +150,7 @@ fn grant_by_name(arn: &IamArn, principal: &Principal) -> Option<Grant> {
         }
         Principal::Role { arn: own, .. } => (own == arn).then_some(Grant::Role),
         Principal::Session(session) => {
-            if session.arn() == *arn {
+            if session.is_named(arn) {
                 Some(Grant::Direct)
             } else {
                 session.is_of_role(arn).then_some(Grant::Role)
@@ -242,7 +242,7 @@ fn may_name(
 
 fn may_be_named(arn: &IamArn, principal: &Principal) -> bool {
     match principal {
-        Principal::Session(session) => session.arn() == *arn || session.may_be_of_role(arn),
+        Principal::Session(session) => session.is_named(arn) || session.may_be_of_role(arn),
         Principal::FederatedUser { arn: own } => own == arn || is_federated_by(own, arn),
         Principal::User { .. }
         | Principal::Role { .. }

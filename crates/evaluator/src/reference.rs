@@ -178,6 +178,11 @@ fn allowed(
             tallies.identity.allows().then_some(Reason::AllowedByIdentityPolicy)
         }
     };
+    // "Required in both the permissions policy of the principal and in the role trust policy", when a session chains (RULES.md 41).
+    if chains_source_identity(&request.action, &request.principal) {
+        own_right.ok_or(Reason::NoIdentityAllow)?;
+        within_limits(request, policies, tallies)?;
+    }
     match (ownership, tallies.resource.grant) {
         // In the same account, whoever is named needs no identity policy, and no boundary or session policy.
         (Ownership::SameAccount, Some(Grant::Direct)) => Ok(granted),
@@ -203,6 +208,28 @@ fn allowed(
     }
 }
 
+/// Whether a session asks to set the source identity of the next: <https://docs.aws.amazon.com/IAM/latest/UserGuide/id_credentials_temp_control-access_monitor.html>
+fn chains_source_identity(
+    action: &countersign_policy::action::Action,
+    principal: &Principal,
+) -> bool {
+    action.is(SET_SOURCE_IDENTITY) && is_chaining(principal)
+}
+
+pub(crate) const SET_SOURCE_IDENTITY: &str = "sts:SetSourceIdentity";
+
+/// A role's session, whose next session is chained.
+pub(crate) fn is_chaining(principal: &Principal) -> bool {
+    match principal {
+        Principal::Role { .. } | Principal::Session(_) => true,
+        Principal::User { .. }
+        | Principal::FederatedUser { .. }
+        | Principal::AccountRoot { .. }
+        | Principal::Service { .. }
+        | Principal::External(_) => false,
+    }
+}
+
 /// Boundary and session policy grant nothing; where there is one, it must allow too.
 fn within_limits(request: &Request, policies: &PolicySet, tallies: &Tallies) -> Result<(), Reason> {
     let has_boundary =
@@ -217,7 +244,7 @@ fn within_limits(request: &Request, policies: &PolicySet, tallies: &Tallies) -> 
 }
 
 /// Actions on a role that its trust policy must allow.
-const ROLE_ASSUMPTION: [&str; 5] = [
+pub(crate) const ROLE_ASSUMPTION: [&str; 5] = [
     "sts:AssumeRole",
     "sts:AssumeRoleWithSAML",
     "sts:AssumeRoleWithWebIdentity",

@@ -60,7 +60,9 @@ fn matches(glob: &Glob, arn: &Arn) -> Truth {
                 return Truth::False;
             }
             let [.., resource] = &patterns;
-            if has_wildcard_type(resource, arn.resource()) { Truth::Unknown } else { Truth::True }
+            let quarrel = has_type(arn.service(), arn.account())
+                && has_wildcard_type(resource, arn.resource());
+            if quarrel { Truth::Unknown } else { Truth::True }
         }
         None => short(glob, parts),
     }
@@ -75,6 +77,12 @@ fn short(glob: &Glob, parts: [&str; 6]) -> Truth {
         .zip(parts)
         .all(|(pattern, part)| pattern.matches(part));
     if completed { Truth::Unknown } else { Truth::False }
+}
+
+/// Whether the resource part begins with a type. A bucket's does not: `arn:aws:s3:::example?bucket/*` "identifies all objects in
+/// buckets such as example1bucket" (<https://docs.aws.amazon.com/AmazonS3/latest/userguide/s3-arn-format.html>).
+pub(crate) fn has_type(service: &str, account: &str) -> bool {
+    !(service == "s3" && account.is_empty())
 }
 
 /// K7: a wildcard before the first `/` or `:` of the resource part, against a resource that has a type. AWS's page forbids it,

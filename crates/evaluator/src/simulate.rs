@@ -156,7 +156,7 @@ impl Reader<'_> {
             resource,
             scps: levels("scps", PolicyType::Scp)?,
             rcps: levels("rcps", PolicyType::Rcp)?,
-            missing: Vec::new(),
+            ..PolicySet::default()
         })
     }
 
@@ -169,6 +169,10 @@ impl Reader<'_> {
             .array()?
             .iter()
             .map(|entry| {
+                // A bare document stands for itself: no object of the other form has a Statement.
+                if entry.has("Statement") {
+                    return self.attached(entry, &entry.name, policy_type);
+                }
                 let members = entry.object(&["name", "document"])?;
                 let name = optional(members, "name");
                 let name = name.as_ref().map_or(Ok(""), Field::text)?;
@@ -306,6 +310,16 @@ fn optional<'a>(members: &'a [Member], name: &str) -> Option<Field<'a>> {
 }
 
 impl<'a> Field<'a> {
+    /// Whether this is an object with a member of that name.
+    fn has(&self, name: &str) -> bool {
+        match &self.value.node {
+            Node::Object(members) => members.iter().any(|member| member.key == name),
+            Node::Null | Node::Bool(_) | Node::Number(_) | Node::String(_) | Node::Array(_) => {
+                false
+            }
+        }
+    }
+
     fn object(&self, known: &[&str]) -> Result<&'a [Member], CaseError> {
         let Node::Object(members) = &self.value.node else {
             return Err(self.wrong_type("an object"));

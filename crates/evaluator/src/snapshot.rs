@@ -11,6 +11,7 @@ use countersign_policy::arn::AccountId;
 use countersign_policy::principal::IamArn;
 use imbl::OrdMap;
 
+use crate::compiled::Program;
 use crate::policies::{Attached, PolicyType};
 use crate::principal::Realm;
 
@@ -133,6 +134,10 @@ fn entity_key(account: AccountId, name: &str) -> EntityKey {
     (account, name.to_ascii_lowercase())
 }
 
+fn compiled<'a>(attached: impl IntoIterator<Item = &'a Attached>) -> Arc<[Program]> {
+    attached.into_iter().map(|attached| Program::new(Arc::clone(&attached.document))).collect()
+}
+
 /// Policy data at one revision.
 #[derive(Debug, Clone, Default)]
 pub struct Snapshot {
@@ -142,6 +147,12 @@ pub struct Snapshot {
     roles: OrdMap<EntityKey, Arc<RoleEntry>>,
     roles_by_id: OrdMap<String, EntityKey>,
     policies: OrdMap<Arc<str>, Arc<PolicyEntry>>,
+    /// Managed policies, compiled: once each, whoever has them.
+    programs: OrdMap<Arc<str>, Program>,
+    /// Inline policies, compiled. None for who has none.
+    user_programs: OrdMap<EntityKey, Arc<[Program]>>,
+    /// The same, and the trust policy.
+    role_programs: OrdMap<EntityKey, Arc<[Program]>>,
     bindings: OrdMap<BindingKey, Arc<BindingEntry>>,
 }
 
@@ -173,6 +184,11 @@ impl Snapshot {
     pub fn put_user(&mut self, entry: UserEntry) {
         let key = entity_key(entry.account, &entry.name);
         let unique_id = entry.unique_id.clone();
+        if entry.inline.is_empty() {
+            self.user_programs.remove(&key);
+        } else {
+            self.user_programs.insert(key.clone(), compiled(&entry.inline));
+        }
         if let Some(old) = self.users.insert(key.clone(), Arc::new(entry)) {
             self.users_by_id.remove(&old.unique_id);
         }
@@ -180,7 +196,9 @@ impl Snapshot {
     }
 
     pub fn remove_user(&mut self, account: AccountId, name: &str) {
-        if let Some(old) = self.users.remove(&entity_key(account, name)) {
+        let key = entity_key(account, name);
+        self.user_programs.remove(&key);
+        if let Some(old) = self.users.remove(&key) {
             self.users_by_id.remove(&old.unique_id);
         }
     }
@@ -189,6 +207,8 @@ impl Snapshot {
     pub fn put_role(&mut self, entry: RoleEntry) {
         let key = entity_key(entry.account, &entry.name);
         let unique_id = entry.unique_id.clone();
+        let documents = entry.inline.iter().chain([&entry.trust]);
+        self.role_programs.insert(key.clone(), compiled(documents));
         if let Some(old) = self.roles.insert(key.clone(), Arc::new(entry)) {
             self.roles_by_id.remove(&old.unique_id);
         }
@@ -196,17 +216,22 @@ impl Snapshot {
     }
 
     pub fn remove_role(&mut self, account: AccountId, name: &str) {
-        if let Some(old) = self.roles.remove(&entity_key(account, name)) {
+        let key = entity_key(account, name);
+        self.role_programs.remove(&key);
+        if let Some(old) = self.roles.remove(&key) {
             self.roles_by_id.remove(&old.unique_id);
         }
     }
 
     pub fn put_policy(&mut self, entry: PolicyEntry) {
+        let program = Program::new(Arc::clone(&entry.document));
+        self.programs.insert(Arc::clone(&entry.arn), program);
         self.policies.insert(Arc::clone(&entry.arn), Arc::new(entry));
     }
 
     pub fn remove_policy(&mut self, arn: &str) {
         self.policies.remove(arn);
+        self.programs.remove(arn);
     }
 
     pub fn put_binding(&mut self, entry: BindingEntry) {
@@ -255,6 +280,24 @@ impl Snapshot {
     #[must_use]
     pub fn policy(&self, arn: &str) -> Option<&Arc<PolicyEntry>> {
         self.policies.get(arn)
+    }
+
+    /// The managed policy, compiled.
+    #[must_use]
+    pub fn program(&self, arn: &str) -> Option<&Program> {
+        self.programs.get(arn)
+    }
+
+    /// The user's inline policies, compiled, in their order.
+    #[must_use]
+    pub fn user_programs(&self, account: AccountId, name: &str) -> &[Program] {
+        self.user_programs.get(&entity_key(account, name)).map_or(&[], |programs| programs)
+    }
+
+    /// The role's inline policies, compiled, in their order, and then its trust policy.
+    #[must_use]
+    pub fn role_programs(&self, account: AccountId, name: &str) -> &[Program] {
+        self.role_programs.get(&entity_key(account, name)).map_or(&[], |programs| programs)
     }
 
     /// What the caller may speak for, towards this role. A binding to a role that was made anew since does not count.

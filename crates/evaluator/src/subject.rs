@@ -12,6 +12,7 @@ use thiserror::Error;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
+use crate::compiled::Program;
 use crate::context::{Context, DuplicateKey};
 use crate::policies::{Attached, PolicySet, PolicyType};
 use crate::principal::{Principal, Session};
@@ -27,6 +28,8 @@ pub struct Subject {
     pub session: Option<Vec<Attached>>,
     /// Attached policies that the snapshot does not have.
     pub missing: Vec<Arc<str>>,
+    /// What the attached documents were compiled to, as [`PolicySet::programs`].
+    pub programs: Vec<Program>,
     /// Principal keys.
     pub keys: Context,
 }
@@ -98,6 +101,7 @@ impl Subject {
             boundary: self.boundary.clone(),
             session: self.session.clone(),
             missing: self.missing.clone(),
+            programs: self.programs.clone(),
             ..PolicySet::default()
         }
     }
@@ -115,6 +119,8 @@ impl Snapshot {
         keys.insert("aws:username", user.name.as_str())?;
         add_tags(&mut keys, &user.tags)?;
         let (identity, missing) = self.identity(&user.inline, &user.attached);
+        let inline = self.user_programs(*account, name);
+        let programs = self.programs(inline, &user.attached, user.boundary.as_ref());
         Ok(Subject {
             principal: Principal::User {
                 arn: arn.clone(),
@@ -124,6 +130,7 @@ impl Snapshot {
             boundary: self.boundary(user.boundary.as_ref()),
             session: None,
             missing,
+            programs,
             keys,
         })
     }
@@ -146,6 +153,8 @@ impl Snapshot {
         )?;
         add_tags(&mut keys, &role.tags)?;
         let (identity, missing) = self.identity(&role.inline, &role.attached);
+        let inline = self.role_programs(*account, name);
+        let programs = self.programs(inline, &role.attached, role.boundary.as_ref());
         Ok(Subject {
             principal: Principal::Role {
                 arn: arn.clone(),
@@ -155,6 +164,7 @@ impl Snapshot {
             boundary: self.boundary(role.boundary.as_ref()),
             session: None,
             missing,
+            programs,
             keys,
         })
     }
@@ -185,6 +195,8 @@ impl Snapshot {
         let role_tags = role.tags.iter().filter(|(tag, _)| !is_overridden(tag));
         add_tags(&mut keys, role_tags)?;
         let (identity, missing) = self.identity(&role.inline, &role.attached);
+        let inline = self.role_programs(facts.account, &facts.role_name);
+        let programs = self.programs(inline, &role.attached, role.boundary.as_ref());
         Ok(Subject {
             principal: Principal::Session(Session::new(
                 &*facts.partition,
@@ -198,6 +210,7 @@ impl Snapshot {
             boundary: self.boundary(role.boundary.as_ref()),
             session: session_policies(&facts.session_policies),
             missing,
+            programs,
             keys,
         })
     }
@@ -230,6 +243,17 @@ impl Snapshot {
             }
         }
         (identity, missing)
+    }
+
+    /// Of the inline policies, the attached ones and the boundary.
+    fn programs(
+        &self,
+        inline: &[Program],
+        attached: &[Arc<str>],
+        boundary: Option<&Arc<str>>,
+    ) -> Vec<Program> {
+        let managed = attached.iter().chain(boundary).filter_map(|arn| self.program(arn));
+        inline.iter().chain(managed).cloned().collect()
     }
 
     /// A boundary that is named, and gone, allows nothing.
@@ -292,6 +316,7 @@ fn without_policies(principal: Principal, keys: Context) -> Subject {
         boundary: None,
         session: None,
         missing: Vec::new(),
+        programs: Vec::new(),
         keys,
     }
 }

@@ -4,9 +4,13 @@
 
 mod world;
 
+use std::sync::Arc;
+
 use countersign_evaluator::{
-    Context, ContextValue, Decision, PolicyType, Reason, reference::decide,
+    Attached, Context, ContextValue, Decision, PolicySet, PolicyType, Principal, Reason, Session,
+    reference::decide,
 };
+use countersign_policy::parse::parse;
 use world::{ORDER, all, all_for, attached, request, user, with_identity, with_resource};
 
 /// The condition cannot be evaluated: it neither allows nor fails to deny.
@@ -109,13 +113,71 @@ fn k6_values_that_cannot_be_read() {
         let value = if operator.contains("Ip") { "10.0.0.0/8" } else { "1999999999" };
         unclear(&format!(r#"{{"{operator}":{{"a:k":"{value}"}}}}"#), &[("a:k", one("x"))]);
     }
-    for (operator, value) in
-        [("NumericLessThan", "5"), ("DateLessThan", "2026-01-01"), ("Bool", "true")]
-    {
+    // A spelling that is not read here may be one that the Deny's author had in mind.
+    for (operator, value, spellings) in [
+        ("NumericLessThan", "5", ["x", "", "1e3", "+5"]),
+        ("DateLessThan", "2026-01-01", ["x", "", "2026-04", "2026"]),
+        ("IpAddress", "10.0.0.0/8", ["x", "", "10.0.0.5/32", "010.0.0.5"]),
+        ("Bool", "true", ["x", "", "yes", "1"]),
+    ] {
         unclear(&format!(r#"{{"{operator}":{{"a:k":"nonsense"}}}}"#), &[("a:k", one(value))]);
-        let unreadable = [("a:k", one("x"))];
-        let condition = format!(r#"{{"{operator}":{{"a:k":"{value}"}}}}"#);
-        check(&condition, &unreadable, Decision::ImplicitDeny, Decision::Allow);
+        for spelling in spellings {
+            let condition = format!(r#"{{"{operator}":{{"a:k":"{value}"}}}}"#);
+            unclear(&condition, &[("a:k", one(spelling))]);
+        }
+    }
+}
+
+#[test]
+fn a_buckets_name_may_hold_wildcards() {
+    let s3 = |pattern: &str, object: &str, expected: Decision| {
+        let statement = format!(r#"{{"Effect":"Allow","Action":"*","Resource":"{pattern}"}}"#);
+        let mut request = request(user(), "s3:GetObject", &format!("arn:aws:s3:::{object}"));
+        request.resource.account = request.principal.account();
+        let decision = decide(&request, &with_identity(&statement)).decision;
+        assert_eq!(decision, expected, "{pattern} {object}");
+    };
+    // The documentation's own example.
+    s3("arn:aws:s3:::example?bucket/*", "example1bucket/key", Decision::Allow);
+    s3("arn:aws:s3:::bucket*", "bucket/key", Decision::Allow);
+    s3("arn:aws:s3:::*/*", "bucket/key", Decision::Allow);
+    s3("arn:aws:s3:::buck?t/*", "bucket/key", Decision::Allow);
+    s3("arn:aws:s3:::buck?t/*", "buckets/key", Decision::ImplicitDeny);
+}
+
+#[test]
+fn a_chained_session_needs_its_own_leave_to_set_a_source_identity() {
+    let role = "arn:aws:iam::111122223333:role/Target";
+    let trust = |principal: &str| {
+        let text = format!(
+            r#"{{"Version":"2012-10-17","Statement":[{{"Effect":"Allow","Principal":{{"AWS":"{principal}"}},"Action":"sts:SetSourceIdentity"}}]}}"#
+        );
+        Attached {
+            policy_type: PolicyType::Trust,
+            name: "trust".into(),
+            version_id: None,
+            document: Arc::new(parse(&text).unwrap()),
+            resolved: None,
+        }
+    };
+    let session = || {
+        let account = "111122223333".parse().unwrap();
+        let role = "arn:aws:iam::111122223333:role/Source".parse().unwrap();
+        Principal::Session(Session::new("aws", account, "Source", Some(role), "s1", None))
+    };
+    let decided = |principal: &str, identity: &str| {
+        let request = request(session(), "sts:SetSourceIdentity", role);
+        let policies = PolicySet { resource: Some(trust(principal)), ..with_identity(identity) };
+        decide(&request, &policies).decision
+    };
+    let nothing = r#"{"Effect":"Allow","Action":"s3:*","Resource":"*"}"#;
+    for principal in [
+        "arn:aws:iam::111122223333:role/Source",
+        "arn:aws:sts::111122223333:assumed-role/Source/s1",
+        "*",
+    ] {
+        assert_eq!(decided(principal, nothing), Decision::ImplicitDeny, "{principal}");
+        assert_eq!(decided(principal, &all("Allow")), Decision::Allow, "{principal}");
     }
 }
 

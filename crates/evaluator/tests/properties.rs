@@ -127,7 +127,7 @@ fn set() -> impl Strategy<Value = PolicySet> {
             resource,
             scps,
             rcps,
-            missing: Vec::new(),
+            ..PolicySet::default()
         })
 }
 
@@ -170,7 +170,7 @@ proptest! {
             resource: set.resource.as_ref().map(turned),
             scps: set.scps.iter().map(|level| turned_all(level)).collect(),
             rcps: set.rcps.iter().map(|level| turned_all(level)).collect(),
-            missing: Vec::new(),
+            ..PolicySet::default()
         };
         prop_assert_eq!(decide(&request, &set).decision, decide(&request, &other).decision);
     }

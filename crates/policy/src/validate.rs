@@ -289,6 +289,16 @@ fn resource_pattern(resource: &Located<ResourcePattern>, findings: &mut Vec<Find
         let message = format!("`{}` is no ARN: expected six parts", template.as_str());
         let fix = Some("write every part, `*` where any will do".to_owned());
         findings.push(Finding { fix, ..refused("InvalidResource", resource, message) });
+    } else if template
+        .as_str()
+        .split(':')
+        .nth(2)
+        .is_some_and(|service| service.contains(['*', '?']))
+    {
+        // "You can't use a wildcard in the service segment."
+        let message = format!("`{}`: the service may not hold a wildcard", template.as_str());
+        let fix = Some("name the service, or write `*` for every resource".to_owned());
+        findings.push(Finding { fix, ..refused("InvalidResource", resource, message) });
     }
 }
 

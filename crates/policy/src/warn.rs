@@ -1,9 +1,17 @@
-//! Warnings: what can be stored, and grants more than its author may think.
+//! Warnings: what can be stored, and says more, less or something else than its author may think.
+//!
+//! Nothing is claimed that is not so: where a pattern or a condition depends on the request, there is no remark. The README has
+//! the list.
+
+mod cover;
+mod dead;
+mod spelled;
 
 use crate::condition::{Comparison, SetOperator};
 use crate::document::{Document, Effect, Position, Statement};
 use crate::findings::{DocumentKind, Finding, Severity};
 use crate::principal::PrincipalElement;
+use cover::{Budget, Pattern, Prepared};
 
 pub(crate) fn document(document: &Document, kind: DocumentKind) -> Vec<Finding> {
     let mut warnings = Vec::new();
@@ -19,6 +27,8 @@ pub(crate) fn document(document: &Document, kind: DocumentKind) -> Vec<Finding> 
     for statement in document.statements() {
         for_all_values_without_guard(statement, &mut warnings);
         wildcards_before_the_resource_id(statement, &mut warnings);
+        spelled::statement(statement, document.version(), &mut warnings);
+        deny_with_not_principal(statement, &mut warnings);
         if statement.effect == Effect::Allow {
             broad_grants(statement, &mut warnings);
             if kind.has_principals() {
@@ -26,7 +36,160 @@ pub(crate) fn document(document: &Document, kind: DocumentKind) -> Vec<Finding> 
             }
         }
     }
+    needless(document, &mut warnings);
     warnings
+}
+
+/// Statements and elements that change no answer.
+fn needless(document: &Document, warnings: &mut Vec<Finding>) {
+    let budget = Budget::new();
+    let statements = Prepared::all(document);
+    for own in &statements {
+        let statement = own.statement;
+        if let Some(dead) = dead::reason(statement) {
+            let message = format!("this {} never matches: {}", statement.effect, dead.reason);
+            warnings.push(warning(
+                Severity::Warning,
+                "NeverMatches",
+                dead.at,
+                dead.pointer,
+                message,
+            ));
+            continue;
+        }
+        if let Some((code, message)) = said_elsewhere(own, &statements, &budget) {
+            warnings.push(warning(
+                Severity::Warning,
+                code,
+                statement.at,
+                &statement.pointer,
+                message,
+            ));
+            continue;
+        }
+        needless_elements(own, &budget, warnings);
+    }
+}
+
+/// An Allow that a Deny of the same document always overrules; a statement that another of the same effect makes needless.
+fn said_elsewhere(
+    own: &Prepared<'_>,
+    statements: &[Prepared<'_>],
+    budget: &Budget,
+) -> Option<(&'static str, String)> {
+    let statement = own.statement;
+    for other in statements.iter().filter(|other| !std::ptr::eq(*other, own)) {
+        let by = &other.statement.pointer;
+        match (other.statement.effect, statement.effect) {
+            (Effect::Deny, Effect::Allow) => {
+                if dead::reason(other.statement).is_none() && other.covers(own, budget) {
+                    let message = format!(
+                        "this Allow never allows: the Deny at {by} applies wherever it does"
+                    );
+                    return Some(("ShadowedAllow", message));
+                }
+            }
+            (Effect::Allow, Effect::Allow) | (Effect::Deny, Effect::Deny) => {
+                if dead::reason(other.statement).is_some() || !other.covers(own, budget) {
+                    continue;
+                }
+                let is_first = statement.index < other.statement.index;
+                let mutual = own.covers(other, budget);
+                if mutual && is_first {
+                    continue; // the later of two equals is the one too many
+                }
+                let (code, message) = if mutual {
+                    ("DuplicateStatement", format!("the statement at {by} says the same"))
+                } else {
+                    (
+                        "RedundantStatement",
+                        format!("the statement at {by} applies wherever this one does"),
+                    )
+                };
+                return Some((code, message));
+            }
+            (Effect::Allow, Effect::Deny) => {}
+        }
+    }
+    None
+}
+
+fn needless_elements(own: &Prepared<'_>, budget: &Budget, warnings: &mut Vec<Finding>) {
+    let actions = &own.statement.actions;
+    let mut remark = |code, at, pointer: &str, text: &str, by: &str| {
+        let message = format!("`{by}` in the same list covers `{text}`");
+        warnings.push(Finding {
+            fix: Some(format!("leave `{text}` out")),
+            ..warning(Severity::Suggestion, code, at, pointer, message)
+        });
+    };
+    for (index, by) in covered(&own.actions, budget) {
+        let pair = (actions.elements.get(index), actions.elements.get(by));
+        if let (Some(action), Some(by)) = pair {
+            let (text, by) = (action.value.as_str(), by.value.as_str());
+            remark("RedundantAction", action.at, &action.pointer, text, by);
+        }
+    }
+    let resources = own.statement.resources.iter().flat_map(|clause| &clause.elements);
+    let resources: Vec<_> = resources.collect();
+    for (index, by) in covered(&own.resources, budget) {
+        if let (Some(resource), Some(by)) = (resources.get(index), resources.get(by)) {
+            let (text, by) = (resource.value.as_str(), by.value.as_str());
+            remark("RedundantResource", resource.at, &resource.pointer, text, by);
+        }
+    }
+    for condition in &own.statement.conditions {
+        let mut seen = std::collections::HashSet::new();
+        for value in &condition.values {
+            if !seen.insert(value.value.text.as_str()) {
+                let message =
+                    format!("`{}` stands twice under `{}`", value.value.text, condition.operator);
+                warnings.push(warning(
+                    Severity::Suggestion,
+                    "RedundantConditionValue",
+                    value.at,
+                    &value.pointer,
+                    message,
+                ));
+            }
+        }
+    }
+}
+
+/// Elements that another element of the list makes needless, and which one that is. Of two equals the later one.
+fn covered(patterns: &[Pattern], budget: &Budget) -> Vec<(usize, usize)> {
+    let is_covered = |(index, own): (usize, &Pattern)| {
+        let by = patterns.iter().enumerate().find(|(other_index, other)| {
+            *other_index != index
+                && other.covers(own, budget)
+                && (*other_index < index || !own.covers(other, budget))
+        })?;
+        Some((index, by.0))
+    };
+    patterns.iter().enumerate().filter_map(is_covered).collect()
+}
+
+/// RULES.md 37: a Deny with NotPrincipal denies every principal with a permissions boundary, whomever it lists.
+fn deny_with_not_principal(statement: &Statement, warnings: &mut Vec<Finding>) {
+    let Some(clause) = statement.principals.as_ref().filter(|clause| clause.negated) else {
+        return;
+    };
+    if statement.effect == Effect::Deny {
+        let message =
+            "Deny with NotPrincipal denies whoever has a permissions boundary, even those it lists"
+                .to_owned();
+        let fix = "write Principal `*`, and a condition ArnNotEquals on aws:PrincipalArn";
+        warnings.push(Finding {
+            fix: Some(fix.to_owned()),
+            ..warning(
+                Severity::Warning,
+                "DenyWithNotPrincipal",
+                clause.at,
+                &clause.pointer,
+                message,
+            )
+        });
+    }
 }
 
 fn warning(

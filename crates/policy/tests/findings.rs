@@ -51,7 +51,7 @@ fn identity_policies() {
     identity(r#""Effect":"Deny","Action":"*:*","Resource":"*""#, Err(&["WildcardService"]));
     identity(&format!(r#"{deny},"Sid":"has blank""#), Err(&["InvalidSid"]));
     identity(&format!(r#"{deny},"Sid":"A"}},{{{deny},"Sid":"A""#), Err(&["DuplicateSid"]));
-    identity(&format!(r#"{deny},"Sid":"A"}},{{{deny},"Sid":"a""#), Ok(&[]));
+    identity(&format!(r#"{deny},"Sid":"A"}},{{{deny},"Sid":"a""#), Ok(&["DuplicateStatement"]));
     check(ManagedPolicy, r#"{"Version":"2012-10-17","Statement":[]}"#, Err(&["EmptyList"]));
     for kind in [
         InlineUserPolicy,
@@ -173,6 +173,242 @@ fn warnings() {
         r#"{"Statement":{"Effect":"Deny","Action":"*","Resource":"*"}}"#,
         Ok(&["MissingVersion"]),
     );
+}
+
+/// One statement on `order:Get`, with these conditions.
+fn conditioned(effect: &str, conditions: &str, expected: &[&str]) {
+    let statement = format!(
+        r#""Effect":"{effect}","Action":"order:Get","Resource":"*","Condition":{{{conditions}}}"#
+    );
+    identity(&statement, Ok(expected));
+}
+
+#[test]
+fn elements_that_leave_nothing() {
+    for effect in ["Allow", "Deny"] {
+        let on = |rest: &str| format!(r#""Effect":"{effect}",{rest}"#);
+        let not_resource = on(r#""Action":"a:B","NotResource":["arn:aws:s3:::b","*"]"#);
+        identity(&not_resource, Ok(&["NeverMatches"]));
+        identity(&on(r#""Action":"a:B","NotResource":"arn:aws:s3:::b""#), Ok(&[]));
+    }
+    let deny = r#""Effect":"Deny","NotAction":"*","Resource":"*""#;
+    identity(deny, Ok(&["NeverMatches"]));
+    let allow = r#""Effect":"Allow","NotPrincipal":"*","Action":"a:B","Resource":"*""#;
+    check(ResourcePolicy, &document(allow), Ok(&["AllowWithNotPrincipal", "NeverMatches"]));
+    let deny = allow.replace("Allow", "Deny");
+    check(ResourcePolicy, &document(&deny), Ok(&["DenyWithNotPrincipal"]));
+}
+
+#[test]
+fn conditions_that_contradict_each_other() {
+    let never: &[&str] = &["NeverMatches"];
+    let absent = r#""Null":{"A:K":"true"}"#;
+    let allow = |conditions: &str, expected| conditioned("Allow", conditions, expected);
+    let deny = |conditions: &str, expected| conditioned("Deny", conditions, expected);
+    allow(&format!(r#"{absent},"StringEquals":{{"a:k":"x"}}"#), never);
+    allow(&format!(r#"{absent},"StringEqualsIfExists":{{"a:k":"x"}}"#), &[]);
+    allow(&format!(r#"{absent},"StringNotEquals":{{"a:k":"x"}}"#), &[]);
+    allow(&format!(r#"{absent},"StringEquals":{{"a:other":"x"}}"#), &[]);
+    allow(r#""Null":{"a:k":["true","false"]},"StringEquals":{"a:k":"x"}"#, &[]);
+    allow(&format!(r#"{absent},"ForAnyValue:StringNotEquals":{{"a:k":"x"}}"#), never);
+    // An empty set is neither absent nor comparable, and then a Deny denies.
+    deny(&format!(r#"{absent},"StringEquals":{{"a:k":"x"}}"#), &[]);
+    deny(&format!(r#"{absent},"ForAnyValue:StringEquals":{{"a:k":"x"}}"#), never);
+
+    allow(r#""StringEquals":{"a:k":["x","y"]},"StringNotEquals":{"a:k":["y","x"]}"#, never);
+    allow(r#""StringEquals":{"a:k":["x","y"]},"StringNotEquals":{"a:k":"x"}"#, &[]);
+    allow(r#""StringEquals":{"a:k":["x1","z"]},"StringLike":{"a:k":"x?"}"#, &[]);
+    allow(r#""StringEquals":{"a:k":["x12","z"]},"StringLike":{"a:k":"x?"}"#, never);
+    allow(r#""StringEquals":{"a:k":"x"},"StringNotLike":{"a:k":"*"}"#, never);
+    allow(r#""StringEquals":{"a:k":"x"},"StringEqualsIgnoreCase":{"a:k":"X"}"#, &[]);
+    allow(r#""StringEquals":{"a:k":"x"},"StringLike":{"a:k":"${aws:username}"}"#, &[]);
+    allow(r#""StringEqualsIfExists":{"a:k":"x"},"StringLike":{"a:k":"y"}"#, &[]);
+    deny(r#""StringEquals":{"a:k":"x"},"StringNotEquals":{"a:k":"x"}"#, &[]);
+
+    allow(r#""NumericLessThan":{"a:k":"5"},"NumericGreaterThan":{"a:k":"5"}"#, never);
+    allow(r#""NumericLessThanEquals":{"a:k":"5"},"NumericGreaterThanEquals":{"a:k":"5.0"}"#, &[]);
+    allow(r#""NumericLessThan":{"a:k":["5","50"]},"NumericGreaterThan":{"a:k":"5"}"#, &[]);
+    let if_exists =
+        r#""NumericLessThanIfExists":{"a:k":"1"},"NumericGreaterThanIfExists":{"a:k":"5"}"#;
+    allow(if_exists, &[]);
+    let dates = |from: &str, until: &str| {
+        format!(
+            r#""DateGreaterThan":{{"aws:CurrentTime":"{from}"}},"DateLessThan":{{"aws:CurrentTime":"{until}"}}"#
+        )
+    };
+    allow(&dates("2027-01-01T00:00:00Z", "2026-01-01T00:00:00Z"), never);
+    allow(&dates("2026-01-01T00:00:00Z", "2027-01-01T00:00:00Z"), &[]);
+
+    let addresses = |of: &str, not: &str| {
+        format!(
+            r#""IpAddress":{{"aws:SourceIp":[{of}]}},"NotIpAddress":{{"aws:SourceIp":[{not}]}}"#
+        )
+    };
+    allow(&addresses(r#""10.1.0.0/16","10.2.3.4""#, r#""10.0.0.0/8""#), never);
+    allow(&addresses(r#""10.0.0.0/8""#, r#""10.1.0.0/16""#), &[]);
+    allow(&addresses(r#""10.1.0.0/16","2001:db8::/32""#, r#""10.0.0.0/8""#), &[]);
+}
+
+/// Two statements, or more; what is remarked, and of which statement.
+fn several(statements: &[&str], expected: &[(&str, &str)]) {
+    let list: Vec<String> = statements.iter().map(|statement| format!("{{{statement}}}")).collect();
+    let text = format!(r#"{{"Version":"2012-10-17","Statement":[{}]}}"#, list.join(","));
+    let checked = check_document(&text, ManagedPolicy).unwrap();
+    let found: Vec<(&str, &str)> =
+        checked.warnings.iter().map(|w| (w.code, w.pointer.as_str())).collect();
+    assert_eq!(found, expected, "{text}");
+}
+
+#[test]
+fn statements_that_another_makes_needless() {
+    let get = r#""Effect":"Allow","Action":"order:GetOrder","Resource":"arn:aws:order:::order/1""#;
+    let all =
+        r#""Effect":"Allow","Action":["x:Y","ORDER:Get*"],"Resource":"arn:aws:order:::order/*""#;
+    let deny_all = r#""Effect":"Deny","Action":"*","Resource":"*""#;
+    let with = |statement: &str, condition: &str| format!(r#"{statement},"Condition":{condition}"#);
+    let (team, ip) =
+        (r#"{"StringEquals":{"a:Team":"x"}}"#, r#"{"Bool":{"aws:SecureTransport":"true"}}"#);
+    let both = r#"{"StringEquals":{"A:TEAM":"x"},"Bool":{"aws:SecureTransport":"true"}}"#;
+    let redundant: &[(&str, &str)] = &[("RedundantStatement", "/Statement/0")];
+    several(&[get, get], &[("DuplicateStatement", "/Statement/1")]);
+    several(&[get, all], redundant);
+    several(&[all, get], &[("RedundantStatement", "/Statement/1")]);
+    several(&[&with(get, team), all], redundant);
+    several(&[&with(get, both), &with(all, team)], redundant);
+    several(&[get, &with(all, team)], &[]);
+    several(&[&with(get, ip), &with(all, team)], &[]);
+    several(&[get, &all.replace("order/*", "order/1?")], &[]);
+    several(&[get, &all.replace("order/*", "order/${aws:username}")], &[]);
+    several(&[&get.replace("order/1", "order/${aws:username}"), all], &[]);
+    several(&[&get.replace("arn:aws:order:::order/1", "*"), all], &[]);
+    // K7: an Allow on a wildcard type does not match what has a type.
+    let contested = all.replace("order/*", "o*/1");
+    several(&[get, &contested], &[("WildcardInResourceType", "/Statement/1/Resource")]);
+    several(&[r#""Effect":"Deny","NotAction":"order:*","Resource":"*""#, deny_all], redundant);
+    several(
+        &[
+            r#""Effect":"Deny","NotAction":["order:*","x:Y"],"Resource":"*""#,
+            r#""Effect":"Deny","NotAction":"order:Get","Resource":"*""#,
+        ],
+        redundant,
+    );
+
+    let shadowed: &[(&str, &str)] = &[("ShadowedAllow", "/Statement/0")];
+    several(&[get, deny_all], shadowed);
+    several(&[&with(get, both), &with(deny_all, team)], shadowed);
+    several(&[get, &with(deny_all, team)], &[]);
+    several(&[get, r#""Effect":"Deny","NotAction":"order:*","Resource":"*""#], &[]);
+    // The Deny itself never applies.
+    several(
+        &[get, r#""Effect":"Deny","Action":"*","NotResource":"*""#],
+        &[("NeverMatches", "/Statement/1/NotResource")],
+    );
+}
+
+#[test]
+fn principals_count_when_statements_are_compared() {
+    let pair = |first: &str, second: &str, expected: &[&str]| {
+        let statement = |effect_and_principal: &str| {
+            format!(r#"{{{effect_and_principal},"Action":"sts:AssumeRole"}}"#)
+        };
+        let text = format!(
+            r#"{{"Version":"2012-10-17","Statement":[{},{}]}}"#,
+            statement(first),
+            statement(second)
+        );
+        check(TrustPolicy, &text, Ok(expected));
+    };
+    let app = r#""Effect":"Allow","Principal":{"AWS":"arn:aws:iam::111122223333:role/App"}"#;
+    let both = r#""Effect":"Allow","Principal":{"AWS":["arn:aws:iam::111122223333:role/App","111122223333"]}"#;
+    let anybody = r#""Effect":"Allow","Principal":"*""#;
+    let nobody = r#""Effect":"Deny","Principal":"*""#;
+    pair(app, both, &["RedundantStatement"]);
+    pair(app, anybody, &["AnybodyWithoutCondition"]);
+    pair(app, nobody, &["ShadowedAllow"]);
+    pair(both, &app.replace("Allow", "Deny"), &[]);
+}
+
+#[test]
+fn elements_that_another_makes_needless() {
+    let allow = |actions: &str, resources: &str, expected: &[(&str, &str)]| {
+        several(
+            &[&format!(r#""Effect":"Allow","Action":[{actions}],"Resource":[{resources}]"#)],
+            expected,
+        );
+    };
+    let action = "/Statement/0/Action/1";
+    allow(r#""s3:*","s3:GetObject""#, r#""*""#, &[("RedundantAction", action)]);
+    allow(r#""s3:Get","S3:get""#, r#""*""#, &[("RedundantAction", action)]);
+    allow(
+        r#""s3:GetObject","s3:Get?bject""#,
+        r#""*""#,
+        &[("RedundantAction", "/Statement/0/Action/0")],
+    );
+    allow(r#""s3:Get*","s3:Put*""#, r#""*""#, &[]);
+    allow(
+        r#""s3:GetObject""#,
+        r#""arn:aws:s3:::b/*","arn:aws:s3:::b/1""#,
+        &[("RedundantResource", "/Statement/0/Resource/1")],
+    );
+    allow(r#""s3:GetObject""#, r#""arn:aws:s3:::b/*","arn:aws:s3:::b/${aws:username}""#, &[]);
+    allow(r#""s3:GetObject""#, r#""arn:aws:s3:::b/*","arn:*:s3:::b/1""#, &[]);
+    conditioned("Deny", r#""StringEquals":{"a:k":["x","y","x"]}"#, &["RedundantConditionValue"]);
+}
+
+#[test]
+fn conditions_that_do_not_say_what_they_seem_to() {
+    let deny = |conditions: &str, expected| conditioned("Deny", conditions, expected);
+    deny(r#""StringEquals":{"aws:SourcIp":"x"}"#, &["MisspelledKey"]);
+    deny(r#""StringEquals":{"aws:PrincipalTags/team":"x"}"#, &["MisspelledKey"]);
+    deny(
+        r#""StringEquals":{"AWS:principaltag/team":"x","aws:userid":"x","aws:username":"x"}"#,
+        &[],
+    );
+    deny(r#""StringEquals":{"app:SourcIp":"x","aws:Zebra":"x"}"#, &[]);
+    deny(r#""StringEquals":{"aws:TagKeys":"x"}"#, &["PlainOperatorOnSet"]);
+    deny(r#""ForAnyValue:StringEquals":{"aws:TagKeys":"x"},"Null":{"aws:TagKeys":"false"}"#, &[]);
+    deny(r#""StringEquals":{"a:k":"x*"}"#, &["WildcardWithoutLike"]);
+    deny(r#""StringEquals":{"a:k":"x${*}"},"StringLike":{"a:k":"x*"}"#, &[]);
+    let session = "arn:aws:sts::111122223333:assumed-role/App/*";
+    let role = "arn:aws:iam::111122223333:role/App";
+    deny(
+        &format!(r#""ArnLike":{{"aws:PrincipalArn":["{session}","{role}"]}}"#),
+        &["AssumedRoleAsPrincipalArn"],
+    );
+    deny(&format!(r#""ArnLike":{{"aws:SourceArn":"{session}"}}"#), &[]);
+    let old = |text: &str, expected| {
+        let text = format!(
+            r#"{{"Version":"2008-10-17","Statement":{{"Effect":"Deny","Action":"*","Resource":"{text}","Condition":{{"StringEquals":{{"a:k":"{text}"}}}}}}}}"#
+        );
+        check(ManagedPolicy, &text, Ok(expected));
+    };
+    old("arn:aws:s3:::b/${aws:username}", &["VariableInOldVersion", "VariableInOldVersion"]);
+    old("arn:aws:s3:::b/c", &[]);
+}
+
+/// What a person reads: line and column, what was found, and what to write.
+#[test]
+fn a_finding_as_text() {
+    let text = "{\"Version\":\"2012-10-17\",\"Statement\":[\n  {\"Effect\":\"Deny\",\"Action\":\"*\",\n  \"Resource\":\"*\",\n  \"Condition\":{\"StringEquals\":{\"aws:SourcIp\":\"x\"}}}]}";
+    let checked = check_document(text, ManagedPolicy).unwrap();
+    let found: Vec<String> = checked.warnings.iter().map(ToString::to_string).collect();
+    let expected = "line 4, column 32: `aws:SourcIp` is none of the global condition keys (did you mean \"aws:SourceIp\"?)";
+    assert_eq!(found, [expected]);
+}
+
+/// Some thousand patterns that all but cover each other: reviewing them stays within its budget.
+#[test]
+#[expect(clippy::disallowed_methods, reason = "this test measures time")]
+fn reviewing_takes_no_longer_than_its_budget() {
+    let actions: Vec<String> =
+        (0..1_000).map(|i| format!("\"a:*{}{i:03}*\"", "a".repeat(i % 10))).collect();
+    let actions = actions.join(",");
+    let text = document(&format!(
+        r#""Effect":"Deny","Principal":"*","Action":[{actions}],"Resource":"*""#
+    ));
+    let start = std::time::Instant::now();
+    check(ResourcePolicy, &text, Ok(&[]));
+    assert!(start.elapsed().as_secs() < 5);
 }
 
 #[test]

@@ -1,0 +1,367 @@
+//! Whether one condition holds. The rules, and the contested points `K`, are [`crate::conditions`]'s.
+
+use std::cmp::Ordering;
+use std::net::Ipv4Addr;
+
+use countersign_policy::condition::{Comparison, Operator, SetOperator};
+use countersign_policy::scalar;
+use ipnet::{IpNet, Ipv4Net};
+
+use super::glob::{Filled, Item, View, fill};
+use super::number::Number;
+use super::program::{CompiledPolicy, Op, Span, glob};
+use super::request::{Prepared, Value, key_hash, six_parts};
+use crate::conditions::{UNREADABLE, contains, equal_without_case, fold};
+use crate::truth::Truth;
+
+/// Splits the first condition from those that follow.
+pub(crate) fn next(ops: &[Op]) -> Option<(Condition<'_>, &[Op])> {
+    let (Op::Condition { operator, steps }, rest) = ops.split_first()? else { return None };
+    let (own, rest) = rest.split_at_checked(*steps as usize)?;
+    let (Op::Key { hash, key }, values) = own.split_first()? else { return None };
+    Some((Condition { operator: *operator, hash: *hash, key: *key, values }, rest))
+}
+
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Condition<'a> {
+    pub operator: Operator,
+    pub hash: u16,
+    pub key: Span,
+    pub values: &'a [Op],
+}
+
+/// One value of the request, and its place in the context where the key has no other.
+#[derive(Debug, Clone, Copy)]
+struct Own<'a> {
+    text: &'a str,
+    place: Option<usize>,
+}
+
+impl Condition<'_> {
+    pub(crate) fn holds(&self, policy: &CompiledPolicy, request: &Prepared<'_>) -> Truth {
+        let found = request.find(policy.text(self.key), self.hash);
+        if self.operator.comparison == Comparison::Null {
+            return self.null(found.map(|(_, value)| value));
+        }
+        let one = |text: &str, place| self.one_value(policy, request, Own { text, place });
+        match (self.operator.set, found) {
+            // A plain operator on a missing key is false, a negated one and IfExists are true (RULES.md 1 to 3).
+            (None, None) => {
+                Truth::from(self.operator.if_exists || self.operator.comparison.is_negated())
+            }
+            (None, Some((place, value))) => match value.only() {
+                Some(text) => one(text, Some(place)),
+                None => Truth::Unknown, // K1
+            },
+            (Some(SetOperator::ForAllValues), None) => Truth::True,
+            (Some(SetOperator::ForAllValues), Some((_, value))) => match value.only() {
+                Some("") => one("", None).or(Truth::Unknown), // K3
+                Some(_) | None => of_all(value, |text| one(text, None)),
+            },
+            // K2: IfExists says true, ForAnyValue says false.
+            (Some(SetOperator::ForAnyValue), None) if self.operator.if_exists => Truth::Unknown,
+            (Some(SetOperator::ForAnyValue), None) => Truth::False,
+            (Some(SetOperator::ForAnyValue), Some((_, value))) => {
+                of_any(value, |text| one(text, None))
+            }
+        }
+    }
+
+    /// `true` means that the key is absent, `false` that it is present (RULES.md 4).
+    fn null(&self, found: Option<Value<'_>>) -> Truth {
+        let is_absent = match found {
+            None => true,
+            // K3: a key that is present, and empty.
+            Some(value) if value.len() == 0 => return Truth::Unknown,
+            Some(_) => false,
+        };
+        let mut truth = Truth::False;
+        for wanted in self.values {
+            let Op::Bool(absent) = wanted else {
+                truth = truth.or(Truth::Unknown); // K9, and what is no boolean
+                continue;
+            };
+            truth = truth.or(Truth::from(*absent == is_absent));
+        }
+        truth
+    }
+
+    /// Several values are OR for positive operators, NOR for negated ones (RULES.md 8).
+    fn one_value(&self, policy: &CompiledPolicy, request: &Prepared<'_>, own: Own<'_>) -> Truth {
+        let comparison = self.operator.comparison;
+        let mut found = Truth::False;
+        let mut rest = self.values;
+        while let Some((first, after)) = rest.split_first() {
+            let (truth, after) = match glob(rest) {
+                Some((pieces, variables, after)) => {
+                    (pattern(comparison, policy, request, pieces, variables, own.text), after)
+                }
+                None => (scalar(comparison, policy, request, first, own), after),
+            };
+            found = found.or(truth);
+            if found == Truth::True {
+                break;
+            }
+            rest = after;
+        }
+        if comparison.is_negated() { !found } else { found }
+    }
+}
+
+fn of_all(value: Value<'_>, holds: impl Fn(&str) -> Truth) -> Truth {
+    (0..value.len()).filter_map(|place| value.at(place)).map(holds).fold(Truth::True, Truth::and)
+}
+
+fn of_any(value: Value<'_>, holds: impl Fn(&str) -> Truth) -> Truth {
+    (0..value.len()).filter_map(|place| value.at(place)).map(holds).fold(Truth::False, Truth::or)
+}
+
+/// A value without wildcards and variables.
+fn scalar(
+    comparison: Comparison,
+    policy: &CompiledPolicy,
+    request: &Prepared<'_>,
+    wanted: &Op,
+    own: Own<'_>,
+) -> Truth {
+    match wanted {
+        Op::Literal(span) => text(comparison, policy.text(*span), own.text),
+        Op::Number(span) => match (Number::parse(policy.text(*span)), Number::parse(own.text)) {
+            (Some(wanted), Some(value)) => ordered(comparison, value.cmp(&wanted)),
+            (Some(_), None) => UNREADABLE,
+            (None, _) => Truth::Unknown,
+        },
+        Op::Date(place) => {
+            let wanted =
+                policy.extras.as_ref().and_then(|extras| extras.dates.get(*place as usize));
+            let value = match own.place {
+                Some(place) => request.date(place, own.text),
+                None => scalar::Instant::parse(own.text),
+            };
+            match (wanted, value) {
+                (Some(wanted), Some(value)) => ordered(comparison, value.cmp(wanted)),
+                (Some(_), None) => UNREADABLE,
+                (None, _) => Truth::Unknown,
+            }
+        }
+        Op::Bool(wanted) => match scalar::boolean(own.text) {
+            Some(value) => Truth::from(*wanted == value),
+            None => UNREADABLE,
+        },
+        Op::NetworkV4 { prefix_len, address } => {
+            match Ipv4Net::new(Ipv4Addr::from_bits(*address), *prefix_len) {
+                Ok(network) => network_contains(request, IpNet::V4(network), own),
+                Err(_) => Truth::Unknown,
+            }
+        }
+        Op::Network(place) => {
+            let network =
+                policy.extras.as_ref().and_then(|extras| extras.networks.get(*place as usize));
+            match network {
+                Some(network) => network_contains(request, *network, own),
+                None => Truth::Unknown,
+            }
+        }
+        // Nobody can read these as a value.
+        Op::Unclear
+        | Op::One
+        | Op::Many
+        | Op::Variable { .. }
+        | Op::Glob { .. }
+        | Op::AnyResource
+        | Op::ArnPrefix(_)
+        | Op::ArnParts(_)
+        | Op::Condition { .. }
+        | Op::Key { .. } => Truth::Unknown,
+    }
+}
+
+fn text(comparison: Comparison, wanted: &str, value: &str) -> Truth {
+    use Comparison as C;
+    match comparison {
+        C::StringEqualsIgnoreCase | C::StringNotEqualsIgnoreCase => {
+            equal_without_case(wanted, value)
+        }
+        // Base64 that is canonical, as AWS and the reference ask, is equal where its bytes are; what is not is no value.
+        C::StringEquals
+        | C::StringNotEquals
+        | C::StringLike
+        | C::StringNotLike
+        | C::BinaryEquals => Truth::from(wanted == value),
+        C::NumericEquals
+        | C::NumericNotEquals
+        | C::NumericLessThan
+        | C::NumericLessThanEquals
+        | C::NumericGreaterThan
+        | C::NumericGreaterThanEquals
+        | C::DateEquals
+        | C::DateNotEquals
+        | C::DateLessThan
+        | C::DateLessThanEquals
+        | C::DateGreaterThan
+        | C::DateGreaterThanEquals
+        | C::Bool
+        | C::IpAddress
+        | C::NotIpAddress
+        | C::ArnEquals
+        | C::ArnLike
+        | C::ArnNotEquals
+        | C::ArnNotLike
+        | C::Null => Truth::Unknown,
+    }
+}
+
+fn ordered(comparison: Comparison, order: Ordering) -> Truth {
+    use Comparison as C;
+    Truth::from(match comparison {
+        C::NumericEquals | C::NumericNotEquals | C::DateEquals | C::DateNotEquals => order.is_eq(),
+        C::NumericLessThan | C::DateLessThan => order.is_lt(),
+        C::NumericLessThanEquals | C::DateLessThanEquals => order.is_le(),
+        C::NumericGreaterThan | C::DateGreaterThan => order.is_gt(),
+        C::NumericGreaterThanEquals | C::DateGreaterThanEquals => order.is_ge(),
+        C::StringEquals
+        | C::StringNotEquals
+        | C::StringEqualsIgnoreCase
+        | C::StringNotEqualsIgnoreCase
+        | C::StringLike
+        | C::StringNotLike
+        | C::Bool
+        | C::BinaryEquals
+        | C::IpAddress
+        | C::NotIpAddress
+        | C::ArnEquals
+        | C::ArnLike
+        | C::ArnNotEquals
+        | C::ArnNotLike
+        | C::Null => return Truth::Unknown,
+    })
+}
+
+fn network_contains(request: &Prepared<'_>, network: IpNet, own: Own<'_>) -> Truth {
+    let address = match own.place {
+        Some(place) => request.address(place, own.text),
+        None => own.text.parse().ok(),
+    };
+    match address {
+        Some(address) => contains(network, address),
+        None => UNREADABLE,
+    }
+}
+
+fn pattern(
+    comparison: Comparison,
+    policy: &CompiledPolicy,
+    request: &Prepared<'_>,
+    pieces: &[Op],
+    variables: bool,
+    value: &str,
+) -> Truth {
+    use Comparison as C;
+    if variables {
+        match fill(policy, request, pieces) {
+            Filled::Ready => {}
+            // A variable with no value equals nothing (RULES.md 21).
+            Filled::NoValue => return Truth::False,
+            Filled::Unclear => return Truth::Unknown,
+        }
+    }
+    let view = View::new(policy, request, pieces);
+    match comparison {
+        C::StringEquals | C::StringNotEquals | C::StringLike | C::StringNotLike => {
+            Truth::from(view.matches(value))
+        }
+        C::StringEqualsIgnoreCase | C::StringNotEqualsIgnoreCase => {
+            pieces_without_case(&view, value)
+        }
+        C::ArnEquals | C::ArnLike | C::ArnNotEquals | C::ArnNotLike => {
+            arn_like(&view, variables, value, comparison.is_negated())
+        }
+        C::NumericEquals
+        | C::NumericNotEquals
+        | C::NumericLessThan
+        | C::NumericLessThanEquals
+        | C::NumericGreaterThan
+        | C::NumericGreaterThanEquals
+        | C::DateEquals
+        | C::DateNotEquals
+        | C::DateLessThan
+        | C::DateLessThanEquals
+        | C::DateGreaterThan
+        | C::DateGreaterThanEquals
+        | C::Bool
+        | C::BinaryEquals
+        | C::IpAddress
+        | C::NotIpAddress
+        | C::Null => Truth::Unknown,
+    }
+}
+
+fn pieces_without_case(view: &View<'_>, value: &str) -> Truth {
+    let texts = view.items().map(|item| match item {
+        Item::Written(text) | Item::Brought(text) => text,
+        Item::One => "?",
+        Item::Many => "*",
+    });
+    let ascii = texts.clone().flat_map(str::bytes).map(|b| b.to_ascii_lowercase());
+    if ascii.eq(value.bytes().map(|b| b.to_ascii_lowercase())) {
+        Truth::True
+    } else if texts.flat_map(str::chars).flat_map(fold).eq(value.chars().flat_map(fold)) {
+        Truth::Unknown
+    } else {
+        Truth::False
+    }
+}
+
+/// Each of the six parts is matched on its own (RULES.md 11).
+fn arn_like(view: &View<'_>, variables: bool, value: &str, negated: bool) -> Truth {
+    let parts = six_parts(value);
+    // K5: a value that is no ARN, under a negated operator; and `*` alone, which live AWS lets match.
+    if (negated && parts.is_none()) || view.is_lone_many() {
+        return Truth::Unknown;
+    }
+    let Some(parts) = parts else { return Truth::False };
+    let as_one = parts_match(view, &parts, false);
+    // A variable whose value holds colons may be read as one part or as several; it counts where both readings agree.
+    if as_one == (if variables { parts_match(view, &parts, true) } else { as_one }) {
+        Truth::from(as_one)
+    } else {
+        Truth::Unknown
+    }
+}
+
+/// `values_separate` says whether a colon that a variable brought in counts.
+fn parts_match(view: &View<'_>, parts: &[&str; 6], values_separate: bool) -> bool {
+    let [first @ .., last] = parts;
+    let mut rest = *view;
+    for part in first {
+        // A pattern with fewer parts names no ARN.
+        let Some((own, after)) = split_at_colon(&rest, values_separate) else { return false };
+        if !own.matches(part) {
+            return false;
+        }
+        rest = after;
+    }
+    rest.matches(last)
+}
+
+/// What stands before the first colon, and after it.
+fn split_at_colon<'a>(view: &View<'a>, values_separate: bool) -> Option<(View<'a>, View<'a>)> {
+    for (place, item) in view.items().enumerate() {
+        let at = match item {
+            Item::Written(text) => text.find(':'),
+            Item::Brought(text) if values_separate => text.find(':'),
+            Item::Brought(_) | Item::One | Item::Many => None,
+        };
+        let Some(at) = at else { continue };
+        let at = if place == 0 { view.skip + at } else { at };
+        let before = View { pieces: view.pieces.get(..=place)?, end: Some(at), ..*view };
+        let after = View { pieces: view.pieces.get(place..)?, skip: at + 1, ..*view };
+        return Some((before, after));
+    }
+    None
+}
+
+/// The hash of a condition's key, for the compiler.
+pub(crate) fn hash_of_key(lower: &str) -> u16 {
+    key_hash(lower)
+}

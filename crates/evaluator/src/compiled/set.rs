@@ -1,0 +1,234 @@
+//! The policies of one type that one principal has.
+//!
+//! Policies are shared with all who have them. A set of many policies also has an index of its own over all their statements.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use super::index::Index;
+use super::program::{CompiledPolicy, Op, Span, Statement};
+use super::request::Prepared;
+use super::statement::{Applies, Role, applies};
+
+/// Fewer policies are asked one by one.
+const MANY_POLICIES: usize = 32;
+
+/// A union of policies, in their order.
+#[derive(Debug, Default)]
+pub struct CompiledSet {
+    policies: Box<[Member]>,
+    combined: Option<Box<Combined>>,
+}
+
+#[derive(Debug)]
+struct Member {
+    /// The policy's own, near at hand: most policies have nothing to say to most requests.
+    filter: u64,
+    policy: Arc<CompiledPolicy>,
+}
+
+#[derive(Debug)]
+struct Combined {
+    index: Index,
+    /// One of each statement.
+    units: Box<[Unit]>,
+    /// Statements that are equal to a unit, by its place; in order.
+    repeats: Box<[(u32, Unit)]>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Unit {
+    policy: u32,
+    statement: u32,
+}
+
+impl CompiledSet {
+    #[must_use]
+    pub fn new(policies: Vec<Arc<CompiledPolicy>>) -> Self {
+        let policies: Box<[Member]> =
+            policies.into_iter().map(|policy| Member { filter: policy.filter, policy }).collect();
+        let combined =
+            (policies.len() >= MANY_POLICIES).then(|| Box::new(Combined::new(&policies)));
+        Self { policies, combined }
+    }
+
+    /// The policies, in the order in which [`super::StatementRef::policy`] counts them.
+    pub fn policies(&self) -> impl Iterator<Item = &Arc<CompiledPolicy>> {
+        self.policies.iter().map(|member| &member.policy)
+    }
+
+    /// Calls `visit` with the place of every statement that applies: its policy's, and its own.
+    pub(crate) fn visit(
+        &self,
+        request: &Prepared<'_>,
+        role: &Role<'_>,
+        mut visit: impl FnMut(u32, u32, Applies),
+    ) {
+        if let Some(combined) = &self.combined
+            && combined.visit(&self.policies, request, role, &mut visit).is_ok()
+        {
+            return;
+        }
+        for (place, member) in (0..).zip(&self.policies) {
+            if member.filter & request.action_filter == request.action_filter {
+                visit_policy(&member.policy, request, role, |statement, found| {
+                    visit(place, statement, found);
+                });
+            }
+        }
+    }
+}
+
+/// Calls `visit` with the place of every statement that applies, in order.
+pub(crate) fn visit_policy(
+    policy: &CompiledPolicy,
+    request: &Prepared<'_>,
+    role: &Role<'_>,
+    mut visit: impl FnMut(u32, Applies),
+) {
+    let mut ask = |place: u32, statement: &Statement| {
+        if let Some(found) = applies(policy, statement, request, role) {
+            visit(place, found);
+        }
+    };
+    if let Some(index) = &policy.index {
+        let statement = |unit: u32| policy.statements.get(unit as usize);
+        let may_concern = |unit| {
+            statement(unit).is_some_and(|statement| {
+                statement.filter & request.action_filter == request.action_filter
+            })
+        };
+        let visited = index.visit(request, may_concern, |unit| {
+            if let Some(statement) = statement(unit) {
+                ask(unit, statement);
+            }
+        });
+        if visited.is_ok() {
+            return;
+        }
+    }
+    for (place, statement) in (0..).zip(&policy.statements) {
+        ask(place, statement);
+    }
+}
+
+impl Combined {
+    fn new(policies: &[Member]) -> Self {
+        let mut known: HashMap<Vec<u8>, u32> = HashMap::new();
+        let (mut units, mut repeats) = (Vec::new(), Vec::new());
+        for (place, member) in (0..).zip(policies) {
+            for (statement, own) in (0..).zip(&member.policy.statements) {
+                let unit = Unit { policy: place, statement };
+                let next = u32::try_from(units.len()).unwrap_or(u32::MAX);
+                let first = *known.entry(identity(&member.policy, own)).or_insert(next);
+                if first == next { units.push(unit) } else { repeats.push((first, unit)) }
+            }
+        }
+        repeats.sort_unstable();
+        let found = units.iter().filter_map(|unit| find(policies, *unit));
+        let index = Index::new(found);
+        Self { index, units: units.into_boxed_slice(), repeats: repeats.into_boxed_slice() }
+    }
+
+    fn visit(
+        &self,
+        policies: &[Member],
+        request: &Prepared<'_>,
+        role: &Role<'_>,
+        visit: &mut impl FnMut(u32, u32, Applies),
+    ) -> Result<(), super::index::Overflow> {
+        let unit = |place: u32| self.units.get(place as usize).copied();
+        let may_concern = |place| {
+            unit(place).and_then(|unit| find(policies, unit)).is_some_and(|(_, statement)| {
+                statement.filter & request.action_filter == request.action_filter
+            })
+        };
+        self.index.visit(request, may_concern, |place| {
+            let Some(unit) = unit(place) else { return };
+            let Some((policy, statement)) = find(policies, unit) else { return };
+            let Some(found) = applies(policy, statement, request, role) else { return };
+            visit(unit.policy, unit.statement, found);
+            let first = self.repeats.partition_point(|(other, _)| *other < place);
+            let equal = self.repeats.iter().skip(first).take_while(|(other, _)| *other == place);
+            for (_, unit) in equal {
+                visit(unit.policy, unit.statement, found);
+            }
+        })
+    }
+}
+
+fn find(policies: &[Member], unit: Unit) -> Option<(&CompiledPolicy, &Statement)> {
+    let policy = &policies.get(unit.policy as usize)?.policy;
+    Some((policy, policy.statements.get(unit.statement as usize)?))
+}
+
+/// What a statement says, spelt out: two that say the same have the same. A statement with principals is only equal to itself,
+/// as other policies may have resolved them otherwise.
+fn identity(policy: &CompiledPolicy, statement: &Statement) -> Vec<u8> {
+    let mut bytes = format!(
+        "{:?} {} {} {} {} {:?}",
+        statement.effect,
+        statement.any_action,
+        statement.not_action,
+        statement.not_resource,
+        statement.has_resources,
+        policy.principals(statement).map(|_| (policy.text.as_ptr(), statement)),
+    )
+    .into_bytes();
+    let mut text = |span: Span| {
+        bytes.extend_from_slice(&span.len.to_le_bytes());
+        bytes.extend_from_slice(policy.text(span).as_bytes());
+    };
+    let mut steps = Vec::new();
+    let own = policy.slice(statement.actions, statement.end);
+    for op in own {
+        // The step without its places in the policy, which are the policy's own.
+        let shape = match op {
+            Op::Literal(span) | Op::Number(span) | Op::ArnPrefix(span) => {
+                text(*span);
+                std::mem::discriminant(op)
+            }
+            Op::Variable { default, key } => {
+                text(*key);
+                if let Some(default) = policy.default_of(*default) {
+                    let len = u32::try_from(default.len()).unwrap_or(u32::MAX);
+                    text(Span { start: 0, len: 0 });
+                    steps.push(format!("default {len} {default}"));
+                }
+                std::mem::discriminant(op)
+            }
+            Op::Key { key, .. } => {
+                text(*key);
+                std::mem::discriminant(op)
+            }
+            Op::One
+            | Op::Many
+            | Op::Glob { .. }
+            | Op::AnyResource
+            | Op::Unclear
+            | Op::ArnParts(_)
+            | Op::Condition { .. }
+            | Op::Bool(_)
+            | Op::NetworkV4 { .. } => {
+                steps.push(format!("{op:?}"));
+                std::mem::discriminant(op)
+            }
+            Op::Date(place) => {
+                let date =
+                    policy.extras.as_ref().and_then(|extras| extras.dates.get(*place as usize));
+                steps.push(format!("{date:?}"));
+                std::mem::discriminant(op)
+            }
+            Op::Network(place) => {
+                let network =
+                    policy.extras.as_ref().and_then(|extras| extras.networks.get(*place as usize));
+                steps.push(format!("{network:?}"));
+                std::mem::discriminant(op)
+            }
+        };
+        steps.push(format!("{shape:?}"));
+    }
+    bytes.extend_from_slice(steps.join(" ").as_bytes());
+    bytes.extend_from_slice(&statement.literal_actions.to_le_bytes());
+    bytes
+}
