@@ -9,6 +9,7 @@ use countersign_evaluator::{
 };
 use countersign_policy::{arn::AccountId, document::Document, parse};
 use countersign_proto::policy::v1::{self as proto};
+use countersign_token::{key::PublicKey, keyset::KeyRecord};
 
 /// A record that the evaluator cannot read. The store parses every document on the way in, so it means damage, or a newer store.
 #[derive(Debug, thiserror::Error)]
@@ -31,6 +32,14 @@ pub enum Unreadable {
         /// What it holds.
         value: String,
     },
+    /// A record in a form that this version does not read.
+    #[error("the record `{key}` is in form {format}, and this version reads forms up to {FORMAT}")]
+    Newer {
+        /// The record's key.
+        key: String,
+        /// Its form.
+        format: u32,
+    },
     /// A record without content, or of a kind that this version does not know.
     #[error("the record `{key}` is of a kind that this version does not know")]
     UnknownKind {
@@ -38,6 +47,9 @@ pub enum Unreadable {
         key: String,
     },
 }
+
+/// The newest form of records that is read here.
+pub const FORMAT: u32 = 1;
 
 const PARTITION: &str = "aws";
 
@@ -187,5 +199,23 @@ pub fn binding(record: &proto::ServicePrincipalBindingRecord) -> Result<BindingE
             .parse()
             .map_err(|_| field(&owner, "role_arn", &record.role_arn))?,
         role_id: record.role_id.clone(),
+    })
+}
+
+/// A signing key.
+///
+/// # Errors
+/// When the JWK is none, or the `kid` is not its thumbprint.
+pub fn signing_key(record: &proto::SigningKeyRecord) -> Result<KeyRecord, Unreadable> {
+    let owner = format!("signing key {}", record.kid);
+    let public = PublicKey::from_jwk(&record.jwk).map_err(|_| field(&owner, "jwk", &record.jwk))?;
+    if public.kid() != record.kid {
+        return Err(field(&owner, "kid", public.kid()));
+    }
+    let accept_until = record.accept_until.as_ref().map(|time| time.seconds);
+    Ok(KeyRecord {
+        public,
+        accept_until: accept_until.ok_or_else(|| field(&owner, "accept_until", ""))?,
+        revoked: record.revoked,
     })
 }

@@ -7,10 +7,7 @@ use countersign_policy::arn::AccountId;
 use countersign_proto::policy::v1::{
     AccessKeyRecord, PinnedPrincipalRecord, Record, SigningKeyRecord, record,
 };
-use countersign_token::{
-    key::PublicKey,
-    keyset::{KeyRecord, KeySet},
-};
+use countersign_token::keyset::KeySet;
 
 use crate::records::{self, Unreadable};
 
@@ -76,6 +73,9 @@ impl World {
     /// When the record cannot be read. What was held under its key is then gone: an old policy must not outlive its change.
     pub fn put(&mut self, record: &Record) -> Result<(), Unreadable> {
         self.delete(&record.key);
+        if record.format > records::FORMAT {
+            return Err(Unreadable::Newer { key: record.key.clone(), format: record.format });
+        }
         let unknown = || Unreadable::UnknownKind { key: record.key.clone() };
         let held = match record.record.as_ref().ok_or_else(unknown)? {
             record::Record::Account(account) => {
@@ -153,7 +153,7 @@ impl World {
 
     fn put_signing_key(&mut self, record: &SigningKeyRecord) -> Result<(), Unreadable> {
         // Read once here, so that a key that cannot be read is refused when it arrives, not when it is needed.
-        key_record(record)?;
+        records::signing_key(record)?;
         Arc::make_mut(&mut self.signing_keys).insert(record.kid.clone(), record.clone());
         self.rebuild_keys();
         Ok(())
@@ -161,30 +161,14 @@ impl World {
 
     /// There are a handful of keys, and they change daily.
     fn rebuild_keys(&mut self) {
-        self.keys =
-            self.signing_keys.values().filter_map(|record| key_record(record).ok()).collect();
+        self.keys = self
+            .signing_keys
+            .values()
+            .filter_map(|record| records::signing_key(record).ok())
+            .collect();
     }
 }
 
 fn pin_key(partition: &str, account_id: &str, principal_name: &str) -> String {
     format!("{partition}:{account_id}:{principal_name}")
-}
-
-fn key_record(record: &SigningKeyRecord) -> Result<KeyRecord, Unreadable> {
-    let unreadable = |field, value: &str| Unreadable::Field {
-        owner: format!("signing key {}", record.kid),
-        field,
-        value: value.to_owned(),
-    };
-    let public = PublicKey::from_jwk(&record.jwk).map_err(|_| unreadable("jwk", &record.jwk))?;
-    if public.kid() != record.kid {
-        return Err(unreadable("kid", public.kid()));
-    }
-    let accept_until = record.accept_until.as_ref().map(|time| time.seconds);
-    Ok(KeyRecord {
-        public,
-        accept_until: accept_until.ok_or_else(|| unreadable("accept_until", ""))?,
-        revoked: record.revoked,
-        revision: String::new(),
-    })
 }

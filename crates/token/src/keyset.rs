@@ -16,8 +16,6 @@ pub struct KeyRecord {
     pub accept_until: i64,
     /// A revoked key's tokens are refused at once.
     pub revoked: bool,
-    /// The revision that wrote this record, `store_id:number`.
-    pub revision: String,
 }
 
 /// An immutable map from `kid` to key. Cloning copies a pointer.
@@ -59,7 +57,6 @@ impl FromIterator<KeyRecord> for KeySet {
                     let known = occupied.get_mut();
                     known.revoked |= record.revoked;
                     known.accept_until = known.accept_until.min(record.accept_until);
-                    known.revision = record.revision;
                 }
             }
         }
@@ -73,7 +70,7 @@ mod tests {
     use crate::key::SigningKey;
 
     fn record(public: &PublicKey, accept_until: i64, revoked: bool) -> KeyRecord {
-        KeyRecord { public: public.clone(), accept_until, revoked, revision: "s:1".to_owned() }
+        KeyRecord { public: public.clone(), accept_until, revoked }
     }
 
     #[test]

@@ -39,12 +39,7 @@ pub(crate) fn expected() -> Expected<'static> {
 }
 
 pub(crate) fn record(key: &SigningKey) -> KeyRecord {
-    KeyRecord {
-        public: key.public(),
-        accept_until: NOW + 86_400,
-        revoked: false,
-        revision: "store:1".into(),
-    }
+    KeyRecord { public: key.public(), accept_until: NOW + 86_400, revoked: false }
 }
 
 pub(crate) fn keyset(key: &SigningKey) -> KeySet {

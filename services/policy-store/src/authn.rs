@@ -2,13 +2,17 @@
 
 use std::sync::Arc;
 
-use countersign_replica::World;
+use countersign_replica::{Revision, records};
 use countersign_serve::{
     Fault, ServiceIdentities, ServiceName,
     authn::{Authenticate, bearer, missing_credentials},
 };
 use countersign_store::Store;
-use countersign_token::{Claims, Expected, keyset::KeySet, verify};
+use countersign_token::{
+    Claims, Expected, TokenError, check_signature,
+    keyset::{KeyRecord, KeySet},
+    verify,
+};
 use http::HeaderMap;
 
 use crate::{error::Error, layout};
@@ -16,16 +20,21 @@ use crate::{error::Error, layout};
 /// The audience of tokens for Countersign's own RPCs.
 pub const AUDIENCE: &str = "countersign";
 
-/// More signing keys than there ever are.
-const MOST_KEYS: usize = 1_000;
-
 /// Who calls.
 #[derive(Clone)]
 pub enum Caller {
     /// Another part of Countersign.
     Service(ServiceName),
-    /// A role session, by its verified token.
-    Session(Arc<Claims>),
+    /// A role session.
+    Session(SessionCaller),
+}
+
+/// A role session, by its verified token.
+#[derive(Clone)]
+pub struct SessionCaller {
+    pub claims: Arc<Claims>,
+    /// The key that signed the token.
+    pub kid: Arc<str>,
 }
 
 /// Tells who calls the policy store.
@@ -43,44 +52,60 @@ impl Authenticate for Authenticator {
         let service = self
             .identities
             .identify(headers)
-            .map_err(|error| Fault::unauthenticated("InvalidClientTokenId", error.to_string()))?;
+            .map_err(|error| Fault::unauthenticated("InvalidServiceIdentity", error.to_string()))?;
         let token = bearer(headers)?;
         match (service, token) {
             (Some(_), Some(_)) => Err(Fault::unauthenticated(
-                "InvalidClientTokenId",
-                "a service secret and a token at once; send one of them",
+                "InvalidToken",
+                "a service identity and a bearer token at once; send one of them",
             )),
             (Some(name), None) => Ok(Caller::Service(name)),
-            (None, Some(token)) => self.session(token).await,
+            (None, Some(token)) => self.session(token).await.map(Caller::Session),
             (None, None) => Err(missing_credentials()),
         }
     }
 }
 
 impl Authenticator {
-    async fn session(&self, token: &str) -> Result<Caller, Fault> {
-        let keys = signing_keys(self.store.as_ref()).await?;
-        let expected = Expected { issuer: &self.issuer, audience: AUDIENCE, leeway: 5 };
-        let verified = verify(token, &keys, &expected, crate::now().seconds)
-            .map_err(|error| Fault::unauthenticated(error.code(), error.to_string()))?;
-        Ok(Caller::Session(Arc::new(verified.claims().clone())))
-    }
-}
-
-/// The keys that tokens are verified with, as they are at this moment.
-async fn signing_keys(store: &dyn Store) -> Result<KeySet, Error> {
-    let entries = store.range(layout::SIGNING_KEYS.as_bytes(), None, MOST_KEYS).await?;
-    let mut world = World::default();
-    for entry in &entries {
-        let damaged = |error: String| Error::Damaged {
-            key: String::from_utf8_lossy(&entry.key).into_owned(),
-            error,
+    async fn session(&self, token: &str) -> Result<SessionCaller, Fault> {
+        let refused = |error: TokenError| Fault::unauthenticated(error.code(), error.to_string());
+        // The token's form is looked at before the store is: with no keys, one of the right form ends here by the name of its key.
+        let kid = match check_signature(token, &KeySet::default()) {
+            Err(TokenError::UnknownKey { kid }) => kid,
+            Err(error) => return Err(refused(error)),
+            Ok(_) => return Err(missing_credentials()),
         };
-        let record =
-            layout::record(&entry.key, &entry.value).map_err(|e| damaged(e.to_string()))?;
-        if let Some(record) = record {
-            world.put(&record).map_err(|error| damaged(error.to_string()))?;
-        }
+        let key = self.signing_key(&kid).await?;
+        let keys: KeySet = key.into_iter().collect();
+        let expected = Expected { issuer: &self.issuer, audience: AUDIENCE, leeway: 5 };
+        let verified = verify(token, &keys, &expected, crate::now().seconds).map_err(refused)?;
+        let claims = verified.claims();
+        self.of_this_store(&claims.session.revision).await?;
+        Ok(SessionCaller { claims: Arc::new(claims.clone()), kid: verified.kid().into() })
     }
-    Ok(world.keys().clone())
+
+    /// The key of that name, as it is at this moment.
+    async fn signing_key(&self, kid: &str) -> Result<Option<KeyRecord>, Error> {
+        let key = layout::signing_key(kid);
+        let Some(entry) = self.store.get(key.as_bytes()).await? else { return Ok(None) };
+        let damaged = |error: String| Error::Damaged { key: key.to_string(), error };
+        let record = layout::decode(&key, &entry.value)?;
+        records::signing_key(&record).map(Some).map_err(|error| damaged(error.to_string()))
+    }
+
+    /// A token of another store, or of a future that this one has not had (a restore lost it), speaks of another world.
+    async fn of_this_store(&self, revision: &str) -> Result<(), Fault> {
+        let foreign = || {
+            Fault::unauthenticated(
+                "InvalidToken",
+                "the token was made for another store, or before a restore; get a new one",
+            )
+        };
+        let revision: Revision = revision.parse().map_err(|_| foreign())?;
+        let head = self.store.head().await.map_err(Error::from)?;
+        if *revision.store_id == *self.store.id().as_str() && revision.number <= head {
+            return Ok(());
+        }
+        Err(foreign())
+    }
 }

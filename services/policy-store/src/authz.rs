@@ -1,33 +1,61 @@
 //! Who may do what here: Countersign's own policies decide, by the same evaluator that decides for everybody else.
 //!
-//! A [`Permit`] is what an operation asks for, and only this module makes one. It holds the account that the caller may act in,
-//! which is the caller's own.
+//! The question is put inside the operation's own [`View`]: the caller's role, its policies, its signing key and the entity that is
+//! asked about are read there, so all of them are preconditions of what is written. A right that was taken away, or an entity that
+//! was moved, while the operation was on its way makes it begin again, and ask again.
+//!
+//! A [`Permit`] is what an operation asks for, and only this module makes one.
 
-use std::{collections::BTreeMap, net::IpAddr, sync::Arc};
+use std::{collections::BTreeMap, sync::Arc};
 
 use countersign_evaluator::{
-    Context, Reason, Request, Resource, SessionFacts, SubjectError, reference, subject::Subject,
+    Context, Reason, Request, Resource, SessionFacts, Snapshot, SubjectError, reference,
+    subject::Subject,
 };
-use countersign_policy::{arn::AccountId, parse};
-use countersign_proto::policy::v1::{Record, RoleRecord, record};
-use countersign_replica::World;
-use countersign_serve::ServiceName;
-use countersign_store::Store;
+use countersign_policy::{arn::AccountId, document::Document, parse};
+use countersign_replica::{Unreadable, records};
+use countersign_serve::{Fault, ServiceName};
 use countersign_token::Claims;
 
-use crate::{account::ADMINISTRATOR, authn::Caller, error::Error, layout};
+use crate::{
+    account::ADMINISTRATOR,
+    authn::{Caller, SessionCaller},
+    convert,
+    error::Error,
+    iam::name,
+    layout,
+    rpc::Call,
+    view::View,
+};
 
 /// What is asked of a caller.
-pub struct Ask {
+pub struct Ask<'a> {
     action: &'static str,
-    resource: String,
+    on: On<'a>,
     context: Vec<(&'static str, String)>,
 }
 
-impl Ask {
-    /// `action` on `resource`, an ARN or `*`.
-    pub fn new(action: &'static str, resource: impl Into<String>) -> Self {
-        Self { action, resource: resource.into(), context: Vec::new() }
+/// What it is asked about. Policies speak of ARNs, with paths; requests name entities, without.
+pub enum On<'a> {
+    /// An action that names no resource.
+    Anything,
+    /// Something that is not there yet, or whose ARN the request has.
+    Arn(String),
+    /// The role of this name, wherever it is; at `/` if there is none.
+    Role(&'a str),
+    /// The user of this name, wherever it is; at `/` if there is none.
+    User(&'a str),
+    /// The user of this name as it will be; empty texts leave it as it is.
+    MovedUser { user_name: &'a str, new_path: &'a str, new_user_name: &'a str },
+    /// A managed policy. One of another account is asked about as if it were the caller's own, so that the answer does not tell what
+    /// other accounts hold.
+    Policy(&'a str),
+}
+
+impl<'a> Ask<'a> {
+    /// `action` on something.
+    pub fn new(action: &'static str, on: On<'a>) -> Self {
+        Self { action, on, context: Vec::new() }
     }
 
     /// With a condition key that AWS documents for the action.
@@ -37,10 +65,11 @@ impl Ask {
     }
 }
 
-/// A caller that may do what was asked. INVARIANT: made by [`Authorizer`] alone.
+/// A caller that may do what was asked, in one view. INVARIANT: made by [`permit`] alone.
 #[derive(Debug)]
 pub struct Permit {
     account: AccountId,
+    role_name: String,
     principal_arn: String,
 }
 
@@ -49,115 +78,70 @@ impl Permit {
     pub fn account(&self) -> &AccountId {
         &self.account
     }
-}
 
-/// Decides about callers.
-#[derive(Clone)]
-pub struct Authorizer {
-    pub store: Arc<dyn Store>,
-}
-
-impl Authorizer {
-    /// Whether a role session may do all that is asked; parts of Countersign may do none of it.
+    /// Somebody of the first account.
     ///
     /// # Errors
-    /// `AccessDenied` that names the caller, the action and the resource.
-    pub async fn permit(
-        &self,
-        caller: &Caller,
-        source: Option<IpAddr>,
-        asks: &[Ask],
-    ) -> Result<Permit, Error> {
-        let claims = session(caller, asks)?;
-        let account: AccountId =
-            claims.session.account.parse().map_err(|_| denied(claims, asks))?;
-        let subject = self.subject(claims).await?;
-        for ask in asks {
-            decide(&subject, claims, &account, source, ask)?;
+    /// `AccessDenied` for everybody else.
+    pub fn of_operator_account(&self, view: &View) -> Result<(), Error> {
+        let account = view.find(&layout::account(self.account.as_str()))?;
+        if account.is_some_and(|account| account.operator) {
+            return Ok(());
         }
-        Ok(Permit { account, principal_arn: claims.sub.clone() })
+        let message = format!("{}: only the first account may do this", self.principal_arn);
+        Err(Error::AccessDenied { message })
     }
 
-    /// Somebody of the first account whose policies allow it.
-    pub async fn operator_account(
-        &self,
-        caller: &Caller,
-        source: Option<IpAddr>,
-        ask: Ask,
-    ) -> Result<Permit, Error> {
-        let permit = self.permit(caller, source, &[ask]).await?;
-        let account = self.find(layout::account(permit.account.as_str()).as_bytes()).await?;
-        match account.and_then(|record| record.record) {
-            Some(record::Record::Account(account)) if account.operator => Ok(permit),
-            _ => Err(Error::AccessDenied {
-                message: format!("{}: only the first account may do this", permit.principal_arn),
-            }),
+    /// The operator: the administrator of the first account.
+    ///
+    /// # Errors
+    /// `AccessDenied` for everybody else.
+    pub fn of_operator(&self, view: &View) -> Result<(), Error> {
+        self.of_operator_account(view)?;
+        if self.is_administrator() {
+            return Ok(());
         }
+        let message = format!(
+            "{}: only the operator, which is the {ADMINISTRATOR} of the first account, may do this",
+            self.principal_arn
+        );
+        Err(Error::AccessDenied { message })
     }
 
-    /// The operator: the administrator of the first account, and its policies must say so too.
-    pub async fn operator(
-        &self,
-        caller: &Caller,
-        source: Option<IpAddr>,
-        ask: Ask,
-    ) -> Result<Permit, Error> {
-        let permit = self.operator_account(caller, source, ask).await?;
-        match caller {
-            Caller::Session(claims) if claims.session.role_name == ADMINISTRATOR => Ok(permit),
-            Caller::Session(_) | Caller::Service(_) => Err(Error::AccessDenied {
-                message: format!(
-                    "{}: only the operator, which is the {ADMINISTRATOR} of the first account, may do this",
-                    permit.principal_arn
-                ),
-            }),
-        }
+    /// Whether the caller is its account's administrator role.
+    pub fn is_administrator(&self) -> bool {
+        self.role_name == ADMINISTRATOR
     }
+}
 
-    /// The caller with its policies, as the store has them at this moment.
-    async fn subject(&self, claims: &Claims) -> Result<Subject, Error> {
-        let gone = |error: SubjectError| Error::AccessDenied {
-            message: format!("{}: the session is over: {error}", claims.sub),
-        };
-        let session = &claims.session;
-        let account: AccountId = session
-            .account
-            .parse()
-            .map_err(|_| gone(SubjectError::NoSuchRole(session.role_name.clone())))?;
-        let mut world = World::default();
-        let key = layout::role(&account, &session.role_name);
-        if let Some(role) = self.find(key.as_bytes()).await? {
-            for arn in attached(&role) {
-                let Ok((owner, _, name)) = crate::iam::name::parse_policy_arn("policy_arn", arn)
-                else {
-                    continue;
-                };
-                if let Some(policy) = self.find(layout::policy(owner, name).as_bytes()).await? {
-                    put(&mut world, &policy)?;
-                }
-            }
-            put(&mut world, &role)?;
-        }
-        let facts = SessionFacts {
-            account,
-            partition: session.partition.clone(),
-            role_name: session.role_name.clone(),
-            role_id: session.role_id.clone(),
-            session_name: session.session_name.clone(),
-            issued_at: claims.iat,
-            session_policies: session_policies(claims)?,
-            session_tags: session.session_tags.clone().into_iter().collect::<BTreeMap<_, _>>(),
-            source_identity: session.source_identity.clone(),
-        };
-        world.snapshot().session_subject(&facts).map_err(gone)
+/// Whether a role session may do all that is asked; parts of Countersign may do none of it.
+///
+/// # Errors
+/// `AccessDenied` that names the caller, the action and the resource; UNAUTHENTICATED when its key has been revoked meanwhile.
+pub fn permit(view: &View, call: &Call, asks: &[Ask<'_>]) -> Result<Permit, Error> {
+    let caller = session(&call.caller, asks)?;
+    let account = call.account()?;
+    standing(view, caller)?;
+    let subject = subject(view, &caller.claims, account)?;
+    for ask in asks {
+        decide(view, call, caller, &subject, account, ask)?;
     }
+    Ok(Permit {
+        account,
+        role_name: caller.claims.session.role_name.clone(),
+        principal_arn: caller.claims.sub.clone(),
+    })
+}
 
-    async fn find(&self, key: &[u8]) -> Result<Option<Record>, Error> {
-        let Some(entry) = self.store.get(key).await? else { return Ok(None) };
-        layout::record(key, &entry.value).map_err(|error| Error::Damaged {
-            key: String::from_utf8_lossy(key).into_owned(),
-            error: error.to_string(),
-        })
+/// A token's signature was checked at the door; whether its key still stands is seen here.
+fn standing(view: &View, caller: &SessionCaller) -> Result<(), Error> {
+    match view.find(&layout::signing_key(&caller.kid))? {
+        Some(key) if !key.revoked => Ok(()),
+        Some(_) | None => Err(Fault::unauthenticated(
+            "RevokedKey",
+            "the key that signed the token has been revoked",
+        )
+        .into()),
     }
 }
 
@@ -166,64 +150,150 @@ impl Authorizer {
 /// # Errors
 /// `AccessDenied` for everybody else.
 pub fn gateway(caller: &Caller, rpc: &'static str) -> Result<ServiceName, Error> {
+    let refused = |who: &dyn std::fmt::Display| Error::AccessDenied {
+        message: format!("{rpc} is for gateways alone, not for {who}"),
+    };
     match caller {
         Caller::Service(ServiceName::Gateway) => Ok(ServiceName::Gateway),
-        Caller::Service(name @ ServiceName::Decision) => Err(Error::AccessDenied {
-            message: format!("{rpc} is for gateways alone, not for {name}"),
-        }),
-        Caller::Session(claims) => Err(Error::AccessDenied {
-            message: format!("{rpc} is for gateways alone, not for {}", claims.sub),
-        }),
+        Caller::Service(name @ ServiceName::Decision) => Err(refused(name)),
+        Caller::Session(session) => Err(refused(&session.claims.sub)),
     }
 }
 
-fn session<'a>(caller: &'a Caller, asks: &[Ask]) -> Result<&'a Claims, Error> {
+fn session<'a>(caller: &'a Caller, asks: &[Ask<'_>]) -> Result<&'a SessionCaller, Error> {
     match caller {
-        Caller::Session(claims) => Ok(claims),
-        Caller::Service(name) => Err(Error::AccessDenied {
-            message: format!("the service `{name}` may not perform {}", actions(asks)),
-        }),
+        Caller::Session(session) => Ok(session),
+        Caller::Service(name) => {
+            let actions: Vec<&str> = asks.iter().map(|ask| ask.action).collect();
+            let message = format!("the service `{name}` may not perform {}", actions.join(", "));
+            Err(Error::AccessDenied { message })
+        }
     }
+}
+
+/// The caller with its policies, as they are in this view.
+fn subject(view: &View, claims: &Claims, account: AccountId) -> Result<Subject, Error> {
+    let session = &claims.session;
+    let mut snapshot = Snapshot::new();
+    if let Some(role) = view.find(&layout::role(&account, &session.role_name))? {
+        for arn in &role.attached_policy_arns {
+            let Ok((owner, _, name)) = name::parse_policy_arn("policy_arn", arn) else { continue };
+            if let Some(policy) = view.find(&layout::policy(owner, name))? {
+                snapshot.put_policy(records::policy(&policy).map_err(damaged)?);
+            }
+        }
+        snapshot.put_role(records::role(&role).map_err(damaged)?);
+    }
+    let facts = SessionFacts {
+        account,
+        partition: session.partition.clone(),
+        role_name: session.role_name.clone(),
+        role_id: session.role_id.clone(),
+        session_name: session.session_name.clone(),
+        issued_at: claims.iat,
+        session_policies: session_policies(claims)?,
+        session_tags: session.session_tags.clone().into_iter().collect::<BTreeMap<_, _>>(),
+        source_identity: session.source_identity.clone(),
+    };
+    snapshot.session_subject(&facts).map_err(|error: SubjectError| Error::AccessDenied {
+        message: format!("{}: the session is over: {error}", claims.sub),
+    })
+}
+
+fn damaged(error: Unreadable) -> Error {
+    Error::Damaged { key: "of the caller".to_owned(), error: error.to_string() }
+}
+
+/// A session policy that does not parse is not left out: the session can then do nothing.
+fn session_policies(claims: &Claims) -> Result<Vec<Arc<Document>>, Error> {
+    claims
+        .session
+        .session_policies
+        .iter()
+        .map(|text| {
+            parse::parse(text).map(Arc::new).map_err(|error| Error::AccessDenied {
+                message: format!("{}: its session policy does not parse: {error}", claims.sub),
+            })
+        })
+        .collect()
+}
+
+/// The ARN that the question is put with.
+fn resource(view: &View, account: AccountId, on: &On<'_>) -> Result<String, Error> {
+    Ok(match on {
+        On::Anything => "*".to_owned(),
+        On::Arn(arn) => arn.clone(),
+        On::Role(role_name) => {
+            name::name("role_name", role_name, 64)?;
+            let found = view.find(&layout::role(&account, role_name))?;
+            found.map_or_else(|| name::role_arn(account, "/", role_name), |r| convert::role_arn(&r))
+        }
+        On::User(user_name) => {
+            name::name("user_name", user_name, 64)?;
+            let found = view.find(&layout::user(&account, user_name))?;
+            found.map_or_else(|| name::user_arn(account, "/", user_name), |u| convert::user_arn(&u))
+        }
+        On::MovedUser { user_name, new_path, new_user_name } => {
+            name::name("user_name", user_name, 64)?;
+            let found = view.find(&layout::user(&account, user_name))?;
+            let old_path = found.map_or_else(|| "/".to_owned(), |user| user.path);
+            let path = if new_path.is_empty() { &old_path } else { *new_path };
+            let new_name = if new_user_name.is_empty() { user_name } else { new_user_name };
+            name::name("new_user_name", new_name, 64)?;
+            name::user_arn(account, name::path("new_path", path)?, new_name)
+        }
+        On::Policy(arn) => {
+            let (owner, path, policy_name) = name::parse_policy_arn("policy_arn", arn)?;
+            if owner == layout::AWS {
+                (*arn).to_owned()
+            } else {
+                name::policy_arn(account, path, policy_name)
+            }
+        }
+    })
 }
 
 fn decide(
+    view: &View,
+    call: &Call,
+    caller: &SessionCaller,
     subject: &Subject,
-    claims: &Claims,
-    account: &AccountId,
-    source: Option<IpAddr>,
-    ask: &Ask,
+    account: AccountId,
+    ask: &Ask<'_>,
 ) -> Result<(), Error> {
+    let resource = resource(view, account, &ask.on)?;
     let denied = |why: &str| Error::AccessDenied {
         message: format!(
-            "{} is not authorized to perform: {} on resource: {}: {why}",
-            claims.sub, ask.action, ask.resource
+            "{} is not authorized to perform: {} on resource: {resource}: {why}",
+            caller.claims.sub, ask.action
         ),
     };
-    let unreadable = |_| denied("the question cannot be put");
+    let unclear = || denied("the question cannot be put");
     let mut brought = Context::new();
     for (key, value) in &ask.context {
-        brought.insert(*key, value.as_str()).map_err(|_| denied("a condition key twice"))?;
+        brought.insert(*key, value.as_str()).map_err(|_| unclear())?;
     }
-    if let Some(address) = source {
-        brought.insert("aws:SourceIp", address.to_string()).map_err(|_| denied("aws:SourceIp"))?;
+    // There is no TLS yet; a policy that demands it denies.
+    brought.insert("aws:SecureTransport", "false").map_err(|_| unclear())?;
+    if let Some(address) = call.source {
+        brought.insert("aws:SourceIp", address.to_string()).map_err(|_| unclear())?;
     }
-    let context = subject
-        .context(&brought, crate::now().seconds, Some(*account))
-        .map_err(|_| denied("the question cannot be put"))?;
+    let now = view.now().seconds;
     let request = Request {
         principal: subject.principal.clone(),
-        action: ask.action.parse().map_err(|_| denied("the question cannot be put"))?,
+        action: ask.action.parse().map_err(|_| unclear())?,
         resource: Resource {
-            arn: ask.resource.parse().map_err(unreadable)?,
-            account: Some(*account),
+            arn: resource.parse().map_err(|_| unclear())?,
+            account: Some(account),
         },
-        context,
+        context: subject.context(&brought, now, Some(account)).map_err(|_| unclear())?,
     };
     let verdict = reference::decide(&request, &subject.policy_set());
-    if verdict.is_allow() {
-        return Ok(());
-    }
-    Err(denied(match verdict.reason {
+    if verdict.is_allow() { Ok(()) } else { Err(denied(why(verdict.reason))) }
+}
+
+fn why(reason: Reason) -> &'static str {
+    match reason {
         Reason::NoIdentityAllow => "no identity policy allows it",
         Reason::DeniedByIdentityPolicy => "an identity policy denies it",
         Reason::DeniedBySessionPolicy | Reason::NotAllowedBySession => {
@@ -245,44 +315,5 @@ fn decide(
         | Reason::NoResourceAllow
         | Reason::NoTrustAllow
         | Reason::ExternalPrincipal => "it is not allowed",
-    }))
-}
-
-fn denied(claims: &Claims, asks: &[Ask]) -> Error {
-    Error::AccessDenied {
-        message: format!("{} is not authorized to perform: {}", claims.sub, actions(asks)),
     }
-}
-
-fn actions(asks: &[Ask]) -> String {
-    asks.iter().map(|ask| ask.action).collect::<Vec<_>>().join(", ")
-}
-
-fn attached(role: &Record) -> &[String] {
-    match &role.record {
-        Some(record::Record::Role(RoleRecord { attached_policy_arns, .. })) => attached_policy_arns,
-        _ => &[],
-    }
-}
-
-fn put(world: &mut World, record: &Record) -> Result<(), Error> {
-    world
-        .put(record)
-        .map_err(|error| Error::Damaged { key: record.key.clone(), error: error.to_string() })
-}
-
-/// A session policy that does not parse is not left out: the session can then do nothing.
-fn session_policies(
-    claims: &Claims,
-) -> Result<Vec<Arc<countersign_policy::document::Document>>, Error> {
-    claims
-        .session
-        .session_policies
-        .iter()
-        .map(|text| {
-            parse::parse(text).map(Arc::new).map_err(|error| Error::AccessDenied {
-                message: format!("{}: its session policy does not parse: {error}", claims.sub),
-            })
-        })
-        .collect()
 }

@@ -45,6 +45,10 @@ pub enum Error {
     Fault(Box<Fault>),
     #[error("the record `{key}` cannot be read: {error}")]
     Damaged { key: String, error: String },
+    #[error(
+        "the record `{key}` was written by a newer version, in form {format}; run that version, or a later one"
+    )]
+    Newer { key: String, format: u8 },
     #[error("the operation read more entities than any may")]
     TooManyReads,
     #[error("the system's random generator failed")]
@@ -112,6 +116,7 @@ impl From<Error> for Fault {
             Error::Fault(fault) => *fault,
             Error::Need(_)
             | Error::Damaged { .. }
+            | Error::Newer { .. }
             | Error::TooManyReads
             | Error::NoRandomness
             | Error::Unsealed => {

@@ -10,7 +10,6 @@ use tonic::{Request, Response, Status, Streaming, transport::server::TcpConnectI
 
 use crate::{
     authn::Caller,
-    authz::Ask,
     rpc::{Call, PolicyStore},
     watch,
 };
@@ -36,7 +35,7 @@ fn open<T>(request: Request<T>) -> Result<(Call, T), Status> {
 fn log(rpc: &'static str, caller: &Caller, outcome: Result<(), &crate::error::Error>) {
     let caller: &dyn std::fmt::Display = match caller {
         Caller::Service(name) => name,
-        Caller::Session(claims) => &claims.sub,
+        Caller::Session(session) => &session.claims.sub,
     };
     match outcome {
         Ok(()) => tracing::debug!(rpc, %caller, "done"),
@@ -195,14 +194,8 @@ impl PolicyStoreService for PolicyStore {
         request: Request<Streaming<WatchRequest>>,
     ) -> Result<Response<Self::WatchStream>, Status> {
         let (call, mut requests) = open(request)?;
-        match &call.caller {
-            Caller::Service(_) => {}
-            // The records of every account are in it: the operator's account alone may follow.
-            Caller::Session(_) => {
-                let ask = Ask::new("countersign:Watch", "*");
-                self.authorizer.operator_account(&call.caller, call.source, ask).await?;
-            }
-        }
+        let watcher = watch::Watcher::new(self.clone(), call);
+        watcher.may_follow().await?;
         let start = watch::start(&mut requests).await?;
         let kinds = watch::kinds(&start)?;
         let (sender, receiver) = tokio::sync::mpsc::channel(8);
@@ -210,6 +203,7 @@ impl PolicyStoreService for PolicyStore {
             store: self.store.clone(),
             followers: self.followers.clone(),
             shutdown: self.shutdown.clone(),
+            watcher,
         };
         tokio::spawn(watch::follow(feed, start, kinds, requests, sender));
         Ok(Response::new(ReceiverStream::new(receiver)))

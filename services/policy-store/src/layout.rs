@@ -13,6 +13,8 @@ use countersign_proto::policy::v1::{
 };
 use prost::{DecodeError, Message};
 
+use crate::error::Error;
+
 /// The account under which AWS's own managed policies stand.
 pub const AWS: &str = "aws";
 
@@ -144,13 +146,18 @@ pub fn unique_id(unique_id: &str) -> Key<UniqueId> {
     Key::new(format!("x/id/{unique_id}"))
 }
 
-/// Who has a managed policy attached.
+/// Who has a managed policy attached, in whatever account.
 pub fn attachments(policy_id: &str) -> String {
     format!("x/attached/{policy_id}/")
 }
 
-pub fn attachment(policy_id: &str, unique_id: &str) -> Key<Mark> {
-    Key::new(format!("{}{unique_id}", attachments(policy_id)))
+/// Who of one account has a managed policy attached: AWS's are attached in many.
+pub fn attachments_in(policy_id: &str, account: &AccountId) -> String {
+    format!("{}{account}/", attachments(policy_id))
+}
+
+pub fn attachment(policy_id: &str, account: &AccountId, unique_id: &str) -> Key<Mark> {
+    Key::new(format!("{}{unique_id}", attachments_in(policy_id, account)))
 }
 
 /// Which roles' trust policies name an account as external.
@@ -201,23 +208,63 @@ pub fn kind(key: &[u8]) -> Option<RecordKind> {
     KINDS.into_iter().find(|kind| prefix(*kind).is_some_and(|p| key.starts_with(p.as_bytes())))
 }
 
+/// The form of stored values that this version writes, and the newest that it reads: the first byte of each value, before the message.
+/// A record that a newer version wrote may hold what this one would drop (a boundary, say), and so is not read at all.
+pub const FORMAT: u8 = 1;
+
+/// A record as it is stored.
+pub fn encode<R: Message>(record: &R) -> Vec<u8> {
+    let mut value = Vec::with_capacity(1 + record.encoded_len());
+    value.push(FORMAT);
+    value.extend(record.encode_to_vec());
+    value
+}
+
+/// The message of a stored value.
+fn message<'a>(key: &str, value: &'a [u8]) -> Result<&'a [u8], Error> {
+    match value.split_first() {
+        Some((1..=FORMAT, message)) => Ok(message),
+        Some((format, _)) => Err(Error::Newer { key: key.to_owned(), format: *format }),
+        None => Err(Error::Damaged { key: key.to_owned(), error: "it is empty".to_owned() }),
+    }
+}
+
+/// The record stored at `key`.
+pub fn decode<R: Message + Default>(key: &Key<R>, value: &[u8]) -> Result<R, Error> {
+    decode_at(key.as_bytes(), value)
+}
+
+/// The same, where the key comes from the store.
+pub fn decode_at<R: Message + Default>(key: &[u8], value: &[u8]) -> Result<R, Error> {
+    let key = String::from_utf8_lossy(key);
+    let damaged = |error: DecodeError| Error::Damaged {
+        key: key.clone().into_owned(),
+        error: error.to_string(),
+    };
+    R::decode(message(&key, value)?).map_err(damaged)
+}
+
 /// The record at `key`, as Watch carries it; `None` for what Watch does not carry.
-pub fn record(key: &[u8], value: &[u8]) -> Result<Option<Record>, DecodeError> {
+pub fn record(key: &[u8], value: &[u8]) -> Result<Option<Record>, Error> {
     let Some(kind) = kind(key) else { return Ok(None) };
     let content = match kind {
         RecordKind::Unspecified => return Ok(None),
-        RecordKind::Account => record::Record::Account(Message::decode(value)?),
-        RecordKind::User => record::Record::User(Message::decode(value)?),
-        RecordKind::Role => record::Record::Role(Message::decode(value)?),
-        RecordKind::ManagedPolicy => record::Record::ManagedPolicy(Message::decode(value)?),
-        RecordKind::AccessKey => record::Record::AccessKey(Message::decode(value)?),
+        RecordKind::Account => record::Record::Account(decode_at(key, value)?),
+        RecordKind::User => record::Record::User(decode_at(key, value)?),
+        RecordKind::Role => record::Record::Role(decode_at(key, value)?),
+        RecordKind::ManagedPolicy => record::Record::ManagedPolicy(decode_at(key, value)?),
+        RecordKind::AccessKey => record::Record::AccessKey(decode_at(key, value)?),
         RecordKind::ServicePrincipalBinding => {
-            record::Record::ServicePrincipalBinding(Message::decode(value)?)
+            record::Record::ServicePrincipalBinding(decode_at(key, value)?)
         }
-        RecordKind::SigningKey => record::Record::SigningKey(Message::decode(value)?),
-        RecordKind::PinnedPrincipal => record::Record::PinnedPrincipal(Message::decode(value)?),
+        RecordKind::SigningKey => record::Record::SigningKey(decode_at(key, value)?),
+        RecordKind::PinnedPrincipal => record::Record::PinnedPrincipal(decode_at(key, value)?),
     };
-    Ok(Some(Record { key: String::from_utf8_lossy(key).into_owned(), record: Some(content) }))
+    Ok(Some(Record {
+        key: String::from_utf8_lossy(key).into_owned(),
+        record: Some(content),
+        format: u32::from(FORMAT),
+    }))
 }
 
 #[cfg(test)]
@@ -230,7 +277,7 @@ mod tests {
         for key in [
             secret("AKIAX").as_bytes(),
             unique_id("AIDAX").as_bytes(),
-            attachment("ANPAX", "AROAX").as_bytes(),
+            attachment("ANPAX", &account, "AROAX").as_bytes(),
             external(&account, "AROAX").as_bytes(),
             spent_proof("00").as_bytes(),
             policy_version("ANPAX", "v1").as_bytes(),
@@ -246,5 +293,15 @@ mod tests {
         let account: AccountId = "123456789012".parse().unwrap();
         assert_eq!(role(&account, "Deploy"), role(&account, "dePLOY"));
         assert_ne!(role(&account, "Deploy"), role(&account, "Deploy2"));
+    }
+
+    #[test]
+    fn a_record_of_a_newer_version_is_not_read() {
+        let key = unique_id("AIDAX");
+        let mut value = encode(&UniqueId { key: "user/x".to_owned() });
+        assert_eq!(decode(&key, &value).unwrap().key, "user/x");
+        value[0] = FORMAT + 1;
+        assert!(matches!(decode(&key, &value), Err(Error::Newer { format: 2, .. })));
+        assert!(decode(&key, &[]).is_err());
     }
 }

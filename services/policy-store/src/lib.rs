@@ -90,7 +90,6 @@ pub async fn serve(config: Config, listener: TcpListener, shutdown: Shutdown) ->
     let mut server = GrpcServer::new(FILE_DESCRIPTOR_SET, &[SERVICE_NAME]).await?;
     let policy_store = rpc::PolicyStore {
         store: store.clone(),
-        authorizer: authz::Authorizer { store: store.clone() },
         sealer,
         followers: watch::Followers::default(),
         region: config.region.as_str().into(),

@@ -62,7 +62,7 @@ pub async fn seed(
         Some(found) if found != account.as_str() => {
             Err(SeedError::OtherAccount { found, asked: account })
         }
-        Some(_) if credentials.exists() => Ok(()),
+        Some(_) if holds_root_key(store, account, credentials).await? => Ok(()),
         found => {
             let root = NewAccessKey::generate(sealer)?;
             write_credentials(credentials, &root)?;
@@ -81,6 +81,21 @@ async fn operator(store: &dyn Store) -> Result<Option<String>, Error> {
     use countersign_proto::policy::v1::AccountRecord;
     let page = view::page(store, "account/", "", 1, |account: &AccountRecord| account.operator);
     Ok(page.await?.records.into_iter().next().map(|account| account.account_id))
+}
+
+/// Whether the file names an access key of the root that the store has: a start that was cut off while it replaced the key leaves a file
+/// that does not, and an old key that must end.
+async fn holds_root_key(
+    store: &Arc<dyn Store>,
+    account: AccountId,
+    credentials: &Path,
+) -> Result<bool, Error> {
+    let Ok(text) = std::fs::read(credentials) else { return Ok(false) };
+    let file: serde_json::Value = serde_json::from_slice(&text).unwrap_or_default();
+    let Some(id) = file.get("AccessKeyId").and_then(|id| id.as_str()) else { return Ok(false) };
+    let key = layout::access_key(id);
+    let found = view::read(store.as_ref(), crate::now(), |view| view.find(&key)).await?;
+    Ok(found.is_some_and(|key| key.user_id == account.as_str()))
 }
 
 async fn make_first_account(

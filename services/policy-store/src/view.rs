@@ -15,7 +15,10 @@ use countersign_store::{CommitError, Entry, Precondition, Revision, Store, Store
 use prost::Message;
 use prost_types::Timestamp;
 
-use crate::{error::Error, layout::Key};
+use crate::{
+    error::Error,
+    layout::{self, Key},
+};
 
 /// A conflicting write is tried again so often before its caller is told.
 const ATTEMPTS: usize = 16;
@@ -80,9 +83,7 @@ impl View {
         self.read.borrow_mut().insert(key.as_bytes().to_vec(), version);
         match entry {
             None => Ok(None),
-            Some(entry) => R::decode(entry.value.as_ref())
-                .map(Some)
-                .map_err(|error| Error::Damaged { key: key.to_string(), error: error.to_string() }),
+            Some(entry) => layout::decode(key, &entry.value).map(Some),
         }
     }
 
@@ -163,7 +164,7 @@ impl Plan {
     /// Writes `record` at `key`.
     pub fn put<R: Message>(&mut self, key: &Key<R>, record: &R) {
         let key = key.as_bytes().to_vec().into();
-        self.writes.push(Write::Put { key, value: record.encode_to_vec().into() });
+        self.writes.push(Write::Put { key, value: layout::encode(record).into() });
     }
 
     /// Deletes what stands at `key`.
@@ -172,14 +173,32 @@ impl Plan {
     }
 }
 
-/// Runs an operation that only reads.
+/// Runs an operation that only reads, again while what it read changes: what it saw was all there at one moment.
 pub async fn read<T>(
     store: &dyn Store,
     now: Timestamp,
     operation: impl Fn(&View) -> Result<T, Error>,
 ) -> Result<T, Error> {
-    let mut view = View::new(now)?;
-    run(store, &mut view, &operation).await
+    for _ in 0..ATTEMPTS {
+        let mut view = View::new(now)?;
+        let value = run(store, &mut view, &operation).await?;
+        let read = view.read.into_inner();
+        if unchanged(store, &read).await? {
+            return Ok(value);
+        }
+    }
+    Err(Error::ConcurrentModification)
+}
+
+/// Versions only grow: if each is what it was when it was read, they were all so after the last of them was.
+async fn unchanged(store: &dyn Store, read: &HashMap<Vec<u8>, u64>) -> Result<bool, Error> {
+    for (key, version) in read {
+        let now = store.get(key).await?.map_or(0, |entry| entry.version);
+        if now != *version {
+            return Ok(false);
+        }
+    }
+    Ok(true)
 }
 
 /// Runs an operation and commits what it wants, again from the beginning while others get in between.
@@ -227,6 +246,9 @@ pub struct Page<R> {
     pub marker: Option<String>,
 }
 
+/// So many records are looked at for one page; a page that keeps few of them is then short.
+const MOST_SCANNED: usize = 10_000;
+
 /// Reads one page, keeping what `keep` keeps. `after` is the marker of the page before: a key without its prefix.
 pub async fn page<R: Message + Default>(
     store: &dyn Store,
@@ -236,20 +258,19 @@ pub async fn page<R: Message + Default>(
     keep: impl Fn(&R) -> bool,
 ) -> Result<Page<R>, Error> {
     let mut records = Vec::new();
+    let mut scanned = 0;
     let mut last = (!after.is_empty()).then(|| format!("{prefix}{after}").into_bytes());
     loop {
         let entries = store.range(prefix.as_bytes(), last.as_deref(), limit + 1).await?;
         let exhausted = entries.len() <= limit;
         for entry in entries {
-            if records.len() == limit {
+            scanned += 1;
+            if records.len() == limit || scanned > MOST_SCANNED {
                 let end = last.as_deref().and_then(|key| key.get(prefix.len()..));
                 let marker = end.map(|key| String::from_utf8_lossy(key).into_owned());
                 return Ok(Page { records, marker });
             }
-            let record = R::decode(entry.value.as_ref()).map_err(|error| Error::Damaged {
-                key: String::from_utf8_lossy(&entry.key).into_owned(),
-                error: error.to_string(),
-            })?;
+            let record = layout::decode_at(&entry.key, &entry.value)?;
             last = Some(entry.key.to_vec());
             if keep(&record) {
                 records.push(record);

@@ -21,9 +21,17 @@ use countersign_store::{Change, Revision, Store, StoreError, Write};
 use tokio::sync::mpsc;
 use tonic::{Code, Status, Streaming};
 
-use crate::{error::Error, layout};
+use crate::{
+    authn::Caller,
+    authz::{Ask, On},
+    error::Error,
+    layout,
+    rpc::{Call, PolicyStore},
+};
 
 const HEARTBEAT: Duration = Duration::from_secs(1);
+/// A follower that does not say what it wants is let go.
+const START: Duration = Duration::from_secs(10);
 /// Records of one chunk: well under gRPC's message limit, at 64 KB each in the worst case.
 const CHUNK_RECORDS: usize = 500;
 const CHUNK_BYTES: usize = 2 << 20;
@@ -89,8 +97,39 @@ impl Registration {
     }
 }
 
+/// Who follows. A session is judged again at each heartbeat: the stream does not outlive its token, its key, its role or its rights.
+pub struct Watcher {
+    store: PolicyStore,
+    call: Call,
+}
+
+impl Watcher {
+    pub fn new(store: PolicyStore, call: Call) -> Self {
+        Self { store, call }
+    }
+
+    /// Whether the caller may follow, at this moment. The records of every account are in the Watch: of sessions, those of the operator's
+    /// account alone may.
+    pub async fn may_follow(&self) -> Result<(), Error> {
+        match &self.call.caller {
+            Caller::Service(_) => Ok(()),
+            Caller::Session(session) if session.claims.exp <= crate::now().seconds => {
+                Err(Fault::unauthenticated("ExpiredToken", "the token has expired").into())
+            }
+            Caller::Session(_) => {
+                let asks = [Ask::new("countersign:Watch", On::Anything)];
+                let read = self
+                    .store
+                    .read(&self.call, &asks, |view, permit| permit.of_operator_account(view));
+                read.await
+            }
+        }
+    }
+}
+
 /// What a stream of one follower needs.
 pub struct Feed {
+    pub watcher: Watcher,
     pub store: Arc<dyn Store>,
     pub followers: Followers,
     pub shutdown: Shutdown,
@@ -103,9 +142,9 @@ struct Gone;
 
 /// Reads how a stream begins.
 pub async fn start(requests: &mut Streaming<WatchRequest>) -> Result<WatchStart, Fault> {
-    let first = requests
-        .message()
+    let first = tokio::time::timeout(START, requests.message())
         .await
+        .map_err(|_| Fault::invalid("start", "the first message of a watch did not come"))?
         .map_err(|status| Fault::new(status.code(), "ValidationError", status.message()))?;
     match first.and_then(|message| message.request) {
         Some(watch_request::Request::Start(start)) => Ok(start),
@@ -204,6 +243,7 @@ async fn send_all(
         if store.head().await.map_err(|error| Some(Error::from(error).into()))? > reached {
             continue;
         }
+        feed.watcher.may_follow().await.map_err(|error| Some(error.into()))?;
         // Everything up to here has been sent.
         let heartbeat = WatchHeartbeat { revision: revision(store, reached) };
         send(out, watch_response::Event::Heartbeat(heartbeat)).await?;
@@ -290,10 +330,7 @@ fn decode(
     key: &[u8],
     value: &[u8],
 ) -> Result<Option<countersign_proto::policy::v1::Record>, Option<Status>> {
-    layout::record(key, value).map_err(|error| {
-        let key = String::from_utf8_lossy(key).into_owned();
-        Some(Error::Damaged { key, error: error.to_string() }.into())
-    })
+    layout::record(key, value).map_err(|error| Some(error.into()))
 }
 
 fn revision(store: &dyn Store, number: u64) -> String {

@@ -52,7 +52,7 @@ fn find(
     access_key_id: &str,
 ) -> Result<AccessKeyRecord, Error> {
     let user = user::find(view, account, user_name)?;
-    let shown: String = access_key_id.chars().take(40).collect();
+    let shown = access_key_id.chars().take(40).collect::<String>().escape_default().to_string();
     let missing = || Error::no_such("access key", shown.clone());
     if !user.access_key_ids.iter().any(|id| id == access_key_id) {
         return Err(missing());

@@ -1,14 +1,12 @@
 //! Managed policies, attached to users and roles.
 
-use countersign_policy::arn::AccountId;
-use countersign_proto::policy::v1::ManagedPolicyRecord;
-
 use super::{policy, quota, role, user};
 use crate::{
     error::Error,
     layout::{self, Mark},
     view::{Plan, View},
 };
+use countersign_policy::arn::AccountId;
 
 /// To whom.
 #[derive(Clone, Copy)]
@@ -27,7 +25,7 @@ pub fn attach(
     to: To<'_>,
     policy_arn: &str,
 ) -> Result<(), Error> {
-    let policy = attachable(view, account, policy_arn)?;
+    let policy = policy::find_visible(view, account, policy_arn)?;
     change(view, plan, account, to, |arns, unique_id, plan| {
         if arns.iter().any(|arn| arn == policy_arn) {
             return Ok(());
@@ -37,7 +35,7 @@ pub fn attach(
             return Err(Error::LimitExceeded { what, limit: quota::ATTACHED_POLICIES });
         }
         arns.push(policy_arn.to_owned());
-        plan.put(&layout::attachment(&policy.policy_id, unique_id), &Mark {});
+        plan.put(&layout::attachment(&policy.policy_id, account, unique_id), &Mark {});
         Ok(())
     })
 }
@@ -50,29 +48,16 @@ pub fn detach(
     from: To<'_>,
     policy_arn: &str,
 ) -> Result<(), Error> {
-    let policy = policy::find(view, policy_arn)?;
+    let policy = policy::find_visible(view, account, policy_arn)?;
     change(view, plan, account, from, |arns, unique_id, plan| {
         let before = arns.len();
         arns.retain(|arn| arn != policy_arn);
         if arns.len() == before {
             return Err(Error::no_such("attached policy", policy_arn));
         }
-        plan.delete(&layout::attachment(&policy.policy_id, unique_id));
+        plan.delete(&layout::attachment(&policy.policy_id, account, unique_id));
         Ok(())
     })
-}
-
-/// A policy of another account is not there for this one.
-fn attachable(
-    view: &View,
-    account: &AccountId,
-    policy_arn: &str,
-) -> Result<ManagedPolicyRecord, Error> {
-    let policy = policy::find(view, policy_arn)?;
-    if policy.account_id == account.as_str() || policy.account_id == layout::AWS {
-        return Ok(policy);
-    }
-    Err(Error::no_such("policy", policy_arn))
 }
 
 fn change(

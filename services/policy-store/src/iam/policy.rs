@@ -24,17 +24,30 @@ pub struct NewPolicy {
     pub description: String,
 }
 
-/// The managed policy that an ARN names.
-pub fn find(view: &View, arn: &str) -> Result<ManagedPolicyRecord, Error> {
+/// The managed policy that an ARN names, whosever it is.
+fn find(view: &View, arn: &str) -> Result<ManagedPolicyRecord, Error> {
     let (account, _, policy_name) = name::parse_policy_arn("policy_arn", arn)?;
     let found = view.find(&layout::policy(account, policy_name))?;
     // The path and the spelling are part of the ARN; the key holds neither.
     found.filter(|policy| policy.arn == arn).ok_or_else(|| Error::no_such("policy", arn))
 }
 
+/// One that the account may see: its own, or one of AWS's. Another account's is not there for it.
+pub fn find_visible(
+    view: &View,
+    account: &AccountId,
+    arn: &str,
+) -> Result<ManagedPolicyRecord, Error> {
+    let policy = find(view, arn)?;
+    if policy.account_id == account.as_str() || policy.account_id == layout::AWS {
+        return Ok(policy);
+    }
+    Err(Error::no_such("policy", arn))
+}
+
 /// One that the account may change: AWS's own are nobody's to change.
 fn find_own(view: &View, account: &AccountId, arn: &str) -> Result<ManagedPolicyRecord, Error> {
-    let policy = find(view, arn)?;
+    let policy = find_visible(view, account, arn)?;
     if policy.account_id == account.as_str() {
         return Ok(policy);
     }
@@ -150,10 +163,11 @@ pub fn create_version(
 /// One version of a policy, and its document.
 pub fn find_version(
     view: &View,
+    account: &AccountId,
     arn: &str,
     version_id: &str,
 ) -> Result<(ManagedPolicyRecord, PolicyVersionSummary, String), Error> {
-    let policy = find(view, arn)?;
+    let policy = find_visible(view, account, arn)?;
     let summary = summary(&policy, version_id)?;
     let key = layout::policy_version(&policy.policy_id, version_id);
     let document = view.find(&key)?.map(|version| version.document);
@@ -168,7 +182,7 @@ fn summary(policy: &ManagedPolicyRecord, version_id: &str) -> Result<PolicyVersi
     let found = policy.versions.iter().find(|version| version.version_id == version_id);
     found.cloned().ok_or_else(|| {
         let shown: String = version_id.chars().take(40).collect();
-        Error::no_such("policy version", format!("{} {shown}", policy.arn))
+        Error::no_such("policy version", format!("{} {}", policy.arn, shown.escape_default()))
     })
 }
 
@@ -204,7 +218,7 @@ pub fn set_default_version(
     version_id: &str,
 ) -> Result<(), Error> {
     let mut policy = find_own(view, account, arn)?;
-    let (_, version, document) = find_version(view, arn, version_id)?;
+    let (_, version, document) = find_version(view, account, arn, version_id)?;
     policy.default_version_id = version.version_id;
     policy.document = document;
     policy.update_date = Some(view.now());

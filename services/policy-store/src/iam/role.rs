@@ -8,6 +8,7 @@ use countersign_proto::policy::v1::RoleRecord;
 
 use super::{document, name, trust};
 use crate::{
+    account::ADMINISTRATOR,
     error::Error,
     layout::{self, Mark, UniqueId},
     view::{Plan, View},
@@ -130,6 +131,12 @@ pub fn delete(
     role_name: &str,
 ) -> Result<(), Error> {
     let role = find(view, account, role_name)?;
+    // Whoever makes a role of that name again would be the account's administrator.
+    if role.role_name == ADMINISTRATOR {
+        return Err(Error::AccessDenied {
+            message: format!("every account keeps its {ADMINISTRATOR}"),
+        });
+    }
     let mut holds = Vec::new();
     holds.extend(role.attached_policy_arns.iter().map(|arn| format!("attached policy {arn}")));
     holds.extend(role.inline_policies.iter().map(|p| format!("inline policy {}", p.policy_name)));

@@ -63,7 +63,10 @@ fn resolve_element(
             let realm = realm(view, &account)?;
             let unique_id = match realm {
                 Realm::Countersign => local_unique_id(view, field, text, arn)?,
-                Realm::Aws | Realm::Unspecified => String::new(),
+                Realm::Aws | Realm::Unspecified => {
+                    external_shape(field, text, arn)?;
+                    String::new()
+                }
             };
             Ok(Some(resolved(text, realm, &account, unique_id)))
         }
@@ -87,6 +90,24 @@ fn only_aws(field: &'static str, text: &str, partition: &str) -> Result<(), Erro
 fn realm(view: &View, account: &AccountId) -> Result<Realm, Error> {
     let local = view.find(&layout::account(account.as_str()))?.is_some();
     Ok(if local { Realm::Countersign } else { Realm::Aws })
+}
+
+/// STS does not show an external role's path, so an ARN with one could never match.
+fn external_shape(field: &'static str, text: &str, arn: &IamArn) -> Result<(), Error> {
+    match arn {
+        IamArn::Role { path, name, account, .. } if path != "/" => Err(Error::InvalidPrincipal {
+            field,
+            message: format!(
+                "`{text}`: AWS STS does not show a role's path; write arn:aws:iam::{account}:role/{name}, and name the \
+                     role's unique id in an `aws:userid` condition if others could have that name"
+            ),
+        }),
+        IamArn::Role { .. }
+        | IamArn::User { .. }
+        | IamArn::Root { .. }
+        | IamArn::AssumedRole { .. }
+        | IamArn::FederatedUser { .. } => Ok(()),
+    }
 }
 
 fn local_unique_id(

@@ -61,7 +61,7 @@ pub fn owner(
     view: &View,
     access_key_id: &str,
 ) -> Result<(AccessKeyRecord, String, SealedSecret), Error> {
-    let shown: String = access_key_id.chars().take(40).collect();
+    let shown = access_key_id.chars().take(40).collect::<String>().escape_default().to_string();
     let missing = || Error::no_such("active access key", shown.clone());
     let record = view.find(&layout::access_key(access_key_id))?.ok_or_else(missing)?;
     match record.state() {

@@ -28,9 +28,11 @@ pub fn consume(
         return Err(Error::validation("replay_key", "1 to 1,024 characters are expected"));
     }
     let now = view.now().seconds;
-    let expires = expire_time.map(|time| time.seconds).filter(|end| *end <= now + FARTHEST);
-    let expires = expires
-        .ok_or_else(|| Error::validation("expire_time", "is required, at most an hour ahead"))?;
+    let near = now - 60..=now + FARTHEST;
+    let expires = expire_time.map(|time| time.seconds).filter(|end| near.contains(end));
+    let expires = expires.ok_or_else(|| {
+        Error::validation("expire_time", "is required: at most an hour ahead, and not past")
+    })?;
     let key = layout::spent_proof(&digest_of(replay_key));
     if view.find(&key)?.is_some() {
         return Err(Error::ProofAlreadyUsed);
@@ -46,7 +48,6 @@ fn digest_of(replay_key: &str) -> String {
 
 /// Drops proofs whose end is long past; returns how many.
 pub async fn sweep(store: &dyn Store, now: i64) -> Result<usize, Error> {
-    use prost::Message;
     let mut dropped = 0;
     let mut after: Option<Vec<u8>> = None;
     loop {
@@ -54,7 +55,8 @@ pub async fn sweep(store: &dyn Store, now: i64) -> Result<usize, Error> {
         let exhausted = entries.len() < SWEEP;
         after = entries.last().map(|entry| entry.key.to_vec());
         let over = entries.into_iter().filter(|entry| {
-            SpentProof::decode(entry.value.as_ref()).is_ok_and(|spent| spent.expires + MARGIN < now)
+            layout::decode_at::<SpentProof>(&entry.key, &entry.value)
+                .is_ok_and(|spent| spent.expires + MARGIN < now)
         });
         let (checks, writes): (Vec<_>, Vec<_>) = over
             .map(|entry| {

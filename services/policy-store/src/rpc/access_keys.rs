@@ -6,7 +6,12 @@ use countersign_proto::policy::v1::*;
 use zeroize::Zeroizing;
 
 use super::{Call, PolicyStore};
-use crate::{authz::Ask, convert, error::Error, iam::access_key};
+use crate::{
+    authz::{Ask, On},
+    convert,
+    error::Error,
+    iam::access_key,
+};
 
 /// A new access key: its id, its secret, and the secret sealed.
 pub struct NewAccessKey {
@@ -38,11 +43,10 @@ impl PolicyStore {
     ) -> Result<CreateAccessKeyResponse, Error> {
         let CreateAccessKeyRequest { user_name, validate_only, request_id } = request;
         convert::plain_write(validate_only, &request_id)?;
-        let arn = self.user_arn(&call.account()?, &user_name).await?;
-        let permit = self.permit(&call, &[Ask::new("iam:CreateAccessKey", arn)]).await?;
+        let asks = [Ask::new("iam:CreateAccessKey", On::User(&user_name))];
         let new = NewAccessKey::generate(&self.sealer)?;
         let (record, revision) = self
-            .write(|view, plan| {
+            .write(&call, &asks, |view, plan, permit| {
                 access_key::create(view, plan, permit.account(), &user_name, &new.id, &new.sealed)
             })
             .await?;
@@ -57,10 +61,10 @@ impl PolicyStore {
     ) -> Result<ListAccessKeysResponse, Error> {
         let ListAccessKeysRequest { user_name, marker, max_items } = request;
         let paging = convert::paging(marker, max_items)?;
-        let arn = self.user_arn(&call.account()?, &user_name).await?;
-        let permit = self.permit(&call, &[Ask::new("iam:ListAccessKeys", arn)]).await?;
-        let mut keys =
-            self.read(|view| access_key::list(view, permit.account(), &user_name)).await?;
+        let asks = [Ask::new("iam:ListAccessKeys", On::User(&user_name))];
+        let mut keys = self
+            .read(&call, &asks, |view, permit| access_key::list(view, permit.account(), &user_name))
+            .await?;
         keys.sort_by(|a, b| a.access_key_id.cmp(&b.access_key_id));
         let (page, marker) = convert::cut(keys, &paging, |key| &key.access_key_id);
         Ok(ListAccessKeysResponse {
@@ -79,10 +83,9 @@ impl PolicyStore {
             request;
         convert::plain_write(validate_only, &request_id)?;
         let state = convert::access_key_state(status)?;
-        let arn = self.user_arn(&call.account()?, &user_name).await?;
-        let permit = self.permit(&call, &[Ask::new("iam:UpdateAccessKey", arn)]).await?;
+        let asks = [Ask::new("iam:UpdateAccessKey", On::User(&user_name))];
         let ((), revision) = self
-            .write(|view, plan| {
+            .write(&call, &asks, |view, plan, permit| {
                 let account = permit.account();
                 access_key::update(view, plan, account, &user_name, &access_key_id, state)
             })
@@ -98,10 +101,9 @@ impl PolicyStore {
         let DeleteAccessKeyRequest { user_name, access_key_id, validate_only, request_id } =
             request;
         convert::plain_write(validate_only, &request_id)?;
-        let arn = self.user_arn(&call.account()?, &user_name).await?;
-        let permit = self.permit(&call, &[Ask::new("iam:DeleteAccessKey", arn)]).await?;
+        let asks = [Ask::new("iam:DeleteAccessKey", On::User(&user_name))];
         let ((), revision) = self
-            .write(|view, plan| {
+            .write(&call, &asks, |view, plan, permit| {
                 access_key::delete(view, plan, permit.account(), &user_name, &access_key_id)
             })
             .await?;

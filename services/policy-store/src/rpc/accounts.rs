@@ -4,7 +4,13 @@ use countersign_policy::arn::AccountId;
 use countersign_proto::policy::v1::*;
 
 use super::{Call, PolicyStore, access_keys::NewAccessKey};
-use crate::{account, authz::Ask, convert, error::Error, view};
+use crate::{
+    account,
+    authz::{Ask, On},
+    convert,
+    error::Error,
+    view,
+};
 
 impl PolicyStore {
     pub async fn create_account(
@@ -20,14 +26,14 @@ impl PolicyStore {
             request_id,
         } = request;
         convert::plain_write(validate_only, &request_id)?;
-        let ask = Ask::new("countersign:CreateAccount", "*");
-        self.authorizer.operator(&call.caller, call.source, ask).await?;
+        let asks = [Ask::new("countersign:CreateAccount", On::Anything)];
         let account: AccountId = account_id
             .parse()
             .map_err(|_| Error::validation("account_id", "twelve digits are expected"))?;
         let root = NewAccessKey::generate(&self.sealer)?;
         let (record, revision) = self
-            .write(|view, plan| {
+            .write(&call, &asks, |view, plan, permit| {
+                permit.of_operator(view)?;
                 let new = account::NewAccount {
                     account,
                     account_name: &account_name,
@@ -60,8 +66,8 @@ impl PolicyStore {
     ) -> Result<ListAccountsResponse, Error> {
         let ListAccountsRequest { marker, max_items } = request;
         let paging = convert::paging(marker, max_items)?;
-        let ask = Ask::new("countersign:ListAccounts", "*");
-        self.authorizer.operator(&call.caller, call.source, ask).await?;
+        let asks = [Ask::new("countersign:ListAccounts", On::Anything)];
+        self.read(&call, &asks, |view, permit| permit.of_operator(view)).await?;
         let store = self.store.as_ref();
         let page =
             view::page(store, "account/", &paging.marker, paging.limit, |_: &AccountRecord| true)

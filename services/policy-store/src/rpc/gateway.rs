@@ -6,7 +6,7 @@ use countersign_sigv4::key::{SecretKey, derive};
 use super::{Call, PolicyStore};
 use crate::{
     authn::Caller,
-    authz::{Ask, gateway},
+    authz::{Ask, On, gateway},
     convert,
     error::Error,
     keys::{
@@ -15,6 +15,9 @@ use crate::{
     },
     layout, view,
 };
+
+const BARRED: &str = "the administrator role is barred from key operations: use another role of the first account \
+    that has countersign:RevokeSigningKey";
 
 impl PolicyStore {
     /// Needs countersign:BindServicePrincipal on the role, and iam:PassRole on it to that service: whoever may not hand the role over
@@ -37,13 +40,16 @@ impl PolicyStore {
         let account = call.account()?;
         binding::well_formed(&account, &role_arn)?;
         let asks = [
-            Ask::new("countersign:BindServicePrincipal", &role_arn),
-            Ask::new("iam:PassRole", &role_arn).with("iam:PassedToService", &service_principal),
+            Ask::new("countersign:BindServicePrincipal", On::Arn(role_arn.clone())),
+            Ask::new("iam:PassRole", On::Arn(role_arn.clone()))
+                .with("iam:PassedToService", &service_principal),
         ];
-        let permit = self.permit(&call, &asks).await?;
         let new = Binding { role_arn, service_principal, caller_unique_id, caller_account_id };
-        let (record, revision) =
-            self.write(|view, plan| binding::bind(view, plan, permit.account(), &new)).await?;
+        let (record, revision) = self
+            .write(&call, &asks, |view, plan, permit| {
+                binding::bind(view, plan, permit.account(), &new)
+            })
+            .await?;
         Ok(BindServicePrincipalResponse { binding: Some(record), revision })
     }
 
@@ -55,9 +61,11 @@ impl PolicyStore {
         let ListServicePrincipalBindingsRequest { role_arn, max_items, marker } = request;
         let paging = convert::paging(marker, max_items)?;
         binding::well_formed(&call.account()?, &role_arn)?;
-        let ask = Ask::new("countersign:ListServicePrincipalBindings", &role_arn);
-        let permit = self.permit(&call, &[ask]).await?;
-        let role = self.read(|view| binding::role(view, permit.account(), &role_arn)).await?;
+        let on = On::Arn(role_arn.clone());
+        let asks = [Ask::new("countersign:ListServicePrincipalBindings", on)];
+        let role = self
+            .read(&call, &asks, |view, permit| binding::role(view, permit.account(), &role_arn))
+            .await?;
         let prefix = layout::bindings(&role.role_id);
         let store = self.store.as_ref();
         let page = view::page(store, &prefix, &paging.marker, paging.limit, |_| true).await?;
@@ -83,11 +91,14 @@ impl PolicyStore {
         } = request;
         convert::plain_write(validate_only, &request_id)?;
         binding::well_formed(&call.account()?, &role_arn)?;
-        let ask = Ask::new("countersign:DeleteServicePrincipalBinding", &role_arn);
-        let permit = self.permit(&call, &[ask]).await?;
+        let on = On::Arn(role_arn.clone());
+        let asks = [Ask::new("countersign:DeleteServicePrincipalBinding", on)];
         let old = Binding { role_arn, service_principal, caller_unique_id, caller_account_id };
-        let ((), revision) =
-            self.write(|view, plan| binding::delete(view, plan, permit.account(), &old)).await?;
+        let ((), revision) = self
+            .write(&call, &asks, |view, plan, permit| {
+                binding::delete(view, plan, permit.account(), &old)
+            })
+            .await?;
         Ok(DeleteServicePrincipalBindingResponse { revision })
     }
 
@@ -99,7 +110,7 @@ impl PolicyStore {
         let PublishSigningKeyRequest { jwk } = request;
         let publisher = gateway(&call.caller, "PublishSigningKey")?.to_string();
         let (record, revision) =
-            self.write(|view, plan| signing::publish(view, plan, &publisher, &jwk)).await?;
+            self.commit(|view, plan| signing::publish(view, plan, &publisher, &jwk)).await?;
         Ok(PublishSigningKeyResponse { signing_key: Some(record), revision })
     }
 
@@ -111,12 +122,12 @@ impl PolicyStore {
         let ListSigningKeysRequest { max_items, marker } = request;
         match &call.caller {
             Caller::Service(_) => {}
-            Caller::Session(claims) => {
+            Caller::Session(session) => {
                 return Err(Error::AccessDenied {
                     message: format!(
                         "ListSigningKeys is for services alone, not for {}; the keys are public at \
                          /.well-known/jwks.json",
-                        claims.sub
+                        session.claims.sub
                     ),
                 });
             }
@@ -150,9 +161,17 @@ impl PolicyStore {
         request: RevokeSigningKeyRequest,
     ) -> Result<RevokeSigningKeyResponse, Error> {
         let RevokeSigningKeyRequest { kid } = request;
-        let ask = Ask::new("countersign:RevokeSigningKey", "*");
-        self.authorizer.operator_account(&call.caller, call.source, ask).await?;
-        let ((), revision) = self.write(|view, plan| signing::revoke(view, plan, &kid)).await?;
+        let asks = [Ask::new("countersign:RevokeSigningKey", On::Anything)];
+        let ((), revision) = self
+            .write(&call, &asks, |view, plan, permit| {
+                permit.of_operator_account(view)?;
+                // Barred in code as well as by its policy, which it could change.
+                if permit.is_administrator() {
+                    return Err(Error::AccessDenied { message: BARRED.to_owned() });
+                }
+                signing::revoke(view, plan, &kid)
+            })
+            .await?;
         Ok(RevokeSigningKeyResponse { revision })
     }
 
@@ -166,7 +185,7 @@ impl PolicyStore {
         let scope = derived::Scope { date: &date, region: &region, service_name: &service_name };
         scope.check(&self.region, crate::now().seconds)?;
         let (access_key, arn, sealed) =
-            self.read(|view| derived::owner(view, &access_key_id)).await?;
+            self.look(|view| derived::owner(view, &access_key_id)).await?;
         let secret = self.sealer.open(&access_key_id, &sealed.sealed)?;
         let secret = std::str::from_utf8(&secret).map_err(|_| Error::Unsealed)?;
         let key = derive(&SecretKey::new(secret), &date, &region, &service_name);
@@ -185,7 +204,7 @@ impl PolicyStore {
         let ConsumeProofRequest { replay_key, expire_time } = request;
         gateway(&call.caller, "ConsumeProof")?;
         let ((), revision) =
-            self.write(|view, plan| proof::consume(view, plan, &replay_key, expire_time)).await?;
+            self.commit(|view, plan| proof::consume(view, plan, &replay_key, expire_time)).await?;
         Ok(ConsumeProofResponse { revision })
     }
 
@@ -197,7 +216,7 @@ impl PolicyStore {
         let PinPrincipalRequest { partition, account_id, principal_name, unique_id } = request;
         gateway(&call.caller, "PinPrincipal")?;
         let (newly_pinned, revision) = self
-            .write(|view, plan| {
+            .commit(|view, plan| {
                 let principal = pin::Pin {
                     partition: &partition,
                     account_id: &account_id,

@@ -15,9 +15,8 @@ use countersign_store::{Revision, Store};
 
 use crate::{
     authn::Caller,
-    authz::{Ask, Authorizer, Permit},
+    authz::{self, Ask, Permit},
     error::Error,
-    iam::name,
     layout,
     seal::Sealer,
     view::{self, Plan, View},
@@ -28,7 +27,6 @@ use crate::{
 #[derive(Clone)]
 pub struct PolicyStore {
     pub store: Arc<dyn Store>,
-    pub authorizer: Authorizer,
     pub sealer: Arc<Sealer>,
     pub followers: Followers,
     pub region: Arc<str>,
@@ -46,8 +44,8 @@ impl Call {
     /// The account that the caller acts in: its own.
     pub fn account(&self) -> Result<AccountId, Error> {
         match &self.caller {
-            Caller::Session(claims) => claims.session.account.parse().map_err(|_| {
-                Error::AccessDenied { message: format!("{}: no account", claims.sub) }
+            Caller::Session(session) => session.claims.session.account.parse().map_err(|_| {
+                Error::AccessDenied { message: format!("{}: no account", session.claims.sub) }
             }),
             Caller::Service(name @ (ServiceName::Gateway | ServiceName::Decision)) => {
                 Err(Error::AccessDenied {
@@ -59,15 +57,33 @@ impl Call {
 }
 
 impl PolicyStore {
-    async fn permit(&self, call: &Call, asks: &[Ask]) -> Result<Permit, Error> {
-        self.authorizer.permit(&call.caller, call.source, asks).await
+    /// Runs an operation that only reads, for a caller that may do all that is asked.
+    pub async fn read<T>(
+        &self,
+        call: &Call,
+        asks: &[Ask<'_>],
+        operation: impl Fn(&View, &Permit) -> Result<T, Error>,
+    ) -> Result<T, Error> {
+        self.look(|view| operation(view, &authz::permit(view, call, asks)?)).await
     }
 
-    async fn read<T>(&self, operation: impl Fn(&View) -> Result<T, Error>) -> Result<T, Error> {
+    /// Runs an operation that writes, for a caller that may do all that is asked.
+    async fn write<T>(
+        &self,
+        call: &Call,
+        asks: &[Ask<'_>],
+        operation: impl Fn(&View, &mut Plan, &Permit) -> Result<T, Error>,
+    ) -> Result<(T, String), Error> {
+        self.commit(|view, plan| operation(view, plan, &authz::permit(view, call, asks)?)).await
+    }
+
+    /// Runs an operation that only reads, for whom the caller has been found to be already.
+    async fn look<T>(&self, operation: impl Fn(&View) -> Result<T, Error>) -> Result<T, Error> {
         view::read(self.store.as_ref(), crate::now(), operation).await
     }
 
-    async fn write<T>(
+    /// Runs an operation that writes, for whom the caller has been found to be already.
+    async fn commit<T>(
         &self,
         operation: impl Fn(&View, &mut Plan) -> Result<T, Error>,
     ) -> Result<(T, String), Error> {
@@ -76,29 +92,9 @@ impl PolicyStore {
         Ok((value, revision.to_string()))
     }
 
-    /// The ARN of a user that may or may not be there: policies speak of paths, requests do not.
-    async fn user_arn(&self, account: &AccountId, user_name: &str) -> Result<String, Error> {
-        name::name("user_name", user_name, 64)?;
-        let found = self.read(|view| view.find(&layout::user(account, user_name))).await?;
-        Ok(found.map_or_else(
-            || name::user_arn(account, "/", user_name),
-            |user| crate::convert::user_arn(&user),
-        ))
-    }
-
-    /// The ARN of a role that may or may not be there.
-    async fn role_arn(&self, account: &AccountId, role_name: &str) -> Result<String, Error> {
-        name::name("role_name", role_name, 64)?;
-        let found = self.read(|view| view.find(&layout::role(account, role_name))).await?;
-        Ok(found.map_or_else(
-            || name::role_arn(account, "/", role_name),
-            |role| crate::convert::role_arn(&role),
-        ))
-    }
-
-    /// How many users and roles have a policy; a thousand at most are counted.
-    async fn attachment_count(&self, policy_id: &str) -> Result<usize, Error> {
-        let prefix = layout::attachments(policy_id);
+    /// How many users and roles of an account have a policy; a thousand at most are counted.
+    async fn attachment_count(&self, policy_id: &str, account: &AccountId) -> Result<usize, Error> {
+        let prefix = layout::attachments_in(policy_id, account);
         Ok(self.store.range(prefix.as_bytes(), None, 1_000).await?.len())
     }
 }

@@ -5,7 +5,7 @@ use countersign_proto::policy::v1::*;
 
 use super::{Call, PolicyStore};
 use crate::{
-    authz::Ask,
+    authz::{Ask, On},
     convert::{self, Paging},
     error::Error,
     iam::{name, policy},
@@ -33,10 +33,13 @@ impl PolicyStore {
         name::name("policy_name", &policy_name, 128)?;
         let account = call.account()?;
         let arn = name::policy_arn(account, name::path("path", &path)?, &policy_name);
-        let permit = self.permit(&call, &[Ask::new("iam:CreatePolicy", arn)]).await?;
+        let asks = [Ask::new("iam:CreatePolicy", On::Arn(arn))];
         let new = policy::NewPolicy { policy_name, path, policy_document, description };
-        let ((record, findings), revision) =
-            self.write(|view, plan| policy::create(view, plan, permit.account(), &new)).await?;
+        let ((record, findings), revision) = self
+            .write(&call, &asks, |view, plan, permit| {
+                policy::create(view, plan, permit.account(), &new)
+            })
+            .await?;
         Ok(CreatePolicyResponse {
             policy: Some(convert::policy(record, 0)),
             revision,
@@ -50,9 +53,14 @@ impl PolicyStore {
         request: GetPolicyRequest,
     ) -> Result<GetPolicyResponse, Error> {
         let GetPolicyRequest { policy_arn } = request;
-        self.readable(&call, "iam:GetPolicy", &policy_arn).await?;
-        let record = self.read(|view| policy::find(view, &policy_arn)).await?;
-        let count = self.attachment_count(&record.policy_id).await?;
+        let asks = [Ask::new("iam:GetPolicy", On::Policy(&policy_arn))];
+        let (account, record) = self
+            .read(&call, &asks, |view, permit| {
+                let account = *permit.account();
+                Ok((account, policy::find_visible(view, &account, &policy_arn)?))
+            })
+            .await?;
+        let count = self.attachment_count(&record.policy_id, &account).await?;
         Ok(GetPolicyResponse { policy: Some(convert::policy(record, count)) })
     }
 
@@ -72,12 +80,13 @@ impl PolicyStore {
         convert::refuse("policy_usage_filter", policy_usage_filter != 0)?;
         let paging = convert::paging(marker, max_items)?;
         let path_prefix = convert::path_prefix(&path_prefix)?;
-        let permit = self.permit(&call, &[Ask::new("iam:ListPolicies", "*")]).await?;
-        let scopes = convert::policy_scopes(permit.account(), scope)?;
+        let asks = [Ask::new("iam:ListPolicies", On::Anything)];
+        let account = self.read(&call, &asks, |_, permit| Ok(*permit.account())).await?;
+        let scopes = convert::policy_scopes(&account, scope)?;
         let page = self.policy_page(&scopes, &paging, path_prefix).await?;
         let mut policies = Vec::new();
         for record in page.records {
-            let count = self.attachment_count(&record.policy_id).await?;
+            let count = self.attachment_count(&record.policy_id, &account).await?;
             if count > 0 || !only_attached {
                 policies.push(convert::policy(record, count));
             }
@@ -126,9 +135,12 @@ impl PolicyStore {
     ) -> Result<DeletePolicyResponse, Error> {
         let DeletePolicyRequest { policy_arn, validate_only, request_id } = request;
         convert::plain_write(validate_only, &request_id)?;
-        let account = self.changeable(&call, "iam:DeletePolicy", &policy_arn).await?;
-        let ((), revision) =
-            self.write(|view, plan| policy::delete(view, plan, &account, &policy_arn)).await?;
+        let asks = [Ask::new("iam:DeletePolicy", On::Policy(&policy_arn))];
+        let ((), revision) = self
+            .write(&call, &asks, |view, plan, permit| {
+                policy::delete(view, plan, permit.account(), &policy_arn)
+            })
+            .await?;
         Ok(DeletePolicyResponse { revision })
     }
 
@@ -145,11 +157,12 @@ impl PolicyStore {
             request_id,
         } = request;
         convert::plain_write(validate_only, &request_id)?;
-        let account = self.changeable(&call, "iam:CreatePolicyVersion", &policy_arn).await?;
+        let asks = [Ask::new("iam:CreatePolicyVersion", On::Policy(&policy_arn))];
         let ((summary, is_default_version, findings), revision) = self
-            .write(|view, plan| {
+            .write(&call, &asks, |view, plan, permit| {
+                let account = permit.account();
                 let document = &policy_document;
-                policy::create_version(view, plan, &account, &policy_arn, document, set_as_default)
+                policy::create_version(view, plan, account, &policy_arn, document, set_as_default)
             })
             .await?;
         // As in IAM, the answer does not repeat the document.
@@ -172,9 +185,12 @@ impl PolicyStore {
         request: GetPolicyVersionRequest,
     ) -> Result<GetPolicyVersionResponse, Error> {
         let GetPolicyVersionRequest { policy_arn, version_id } = request;
-        self.readable(&call, "iam:GetPolicyVersion", &policy_arn).await?;
-        let (record, summary, document) =
-            self.read(|view| policy::find_version(view, &policy_arn, &version_id)).await?;
+        let asks = [Ask::new("iam:GetPolicyVersion", On::Policy(&policy_arn))];
+        let (record, summary, document) = self
+            .read(&call, &asks, |view, permit| {
+                policy::find_version(view, permit.account(), &policy_arn, &version_id)
+            })
+            .await?;
         let version = convert::policy_version(&record.default_version_id, summary, document);
         Ok(GetPolicyVersionResponse { policy_version: Some(version) })
     }
@@ -186,8 +202,12 @@ impl PolicyStore {
     ) -> Result<ListPolicyVersionsResponse, Error> {
         let ListPolicyVersionsRequest { policy_arn, marker, max_items } = request;
         let paging = convert::paging(marker, max_items)?;
-        self.readable(&call, "iam:ListPolicyVersions", &policy_arn).await?;
-        let record = self.read(|view| policy::find(view, &policy_arn)).await?;
+        let asks = [Ask::new("iam:ListPolicyVersions", On::Policy(&policy_arn))];
+        let record = self
+            .read(&call, &asks, |view, permit| {
+                policy::find_visible(view, permit.account(), &policy_arn)
+            })
+            .await?;
         let default = record.default_version_id;
         // Newest first, as in IAM; five at most, so a page is a part of what is at hand.
         let mut versions = record.versions;
@@ -216,10 +236,11 @@ impl PolicyStore {
         let DeletePolicyVersionRequest { policy_arn, version_id, validate_only, request_id } =
             request;
         convert::plain_write(validate_only, &request_id)?;
-        let account = self.changeable(&call, "iam:DeletePolicyVersion", &policy_arn).await?;
+        let asks = [Ask::new("iam:DeletePolicyVersion", On::Policy(&policy_arn))];
         let ((), revision) = self
-            .write(|view, plan| {
-                policy::delete_version(view, plan, &account, &policy_arn, &version_id)
+            .write(&call, &asks, |view, plan, permit| {
+                let account = permit.account();
+                policy::delete_version(view, plan, account, &policy_arn, &version_id)
             })
             .await?;
         Ok(DeletePolicyVersionResponse { revision })
@@ -233,10 +254,11 @@ impl PolicyStore {
         let SetDefaultPolicyVersionRequest { policy_arn, version_id, validate_only, request_id } =
             request;
         convert::plain_write(validate_only, &request_id)?;
-        let account = self.changeable(&call, "iam:SetDefaultPolicyVersion", &policy_arn).await?;
+        let asks = [Ask::new("iam:SetDefaultPolicyVersion", On::Policy(&policy_arn))];
         let ((), revision) = self
-            .write(|view, plan| {
-                policy::set_default_version(view, plan, &account, &policy_arn, &version_id)
+            .write(&call, &asks, |view, plan, permit| {
+                let account = permit.account();
+                policy::set_default_version(view, plan, account, &policy_arn, &version_id)
             })
             .await?;
         Ok(SetDefaultPolicyVersionResponse { revision })
@@ -259,9 +281,14 @@ impl PolicyStore {
         convert::refuse("path_prefix", !path_prefix.is_empty())?;
         convert::refuse("policy_usage_filter", policy_usage_filter != 0)?;
         let paging = convert::paging(marker, max_items)?;
-        let account = self.readable(&call, "iam:ListEntitiesForPolicy", &policy_arn).await?;
-        let policy = self.read(|view| policy::find(view, &policy_arn)).await?;
-        let prefix = layout::attachments(&policy.policy_id);
+        let asks = [Ask::new("iam:ListEntitiesForPolicy", On::Policy(&policy_arn))];
+        let (account, policy) = self
+            .read(&call, &asks, |view, permit| {
+                let account = *permit.account();
+                Ok((account, policy::find_visible(view, &account, &policy_arn)?))
+            })
+            .await?;
+        let prefix = layout::attachments_in(&policy.policy_id, &account);
         let after = format!("{prefix}{}", paging.marker);
         let after = (!paging.marker.is_empty()).then_some(after.as_bytes());
         let entries = self.store.range(prefix.as_bytes(), after, paging.limit + 1).await?;
@@ -278,62 +305,27 @@ impl PolicyStore {
         Ok(answer)
     }
 
-    /// Those of the caller's own account: AWS's policies are attached in every account.
+    /// Adds the entity with a unique id, if it is still there.
     async fn add_entity(
         &self,
         answer: &mut ListEntitiesForPolicyResponse,
         account: &AccountId,
         unique_id: &str,
     ) -> Result<(), Error> {
-        let found = self.read(|view| view.find(&layout::unique_id(unique_id))).await?;
+        let found = self.look(|view| view.find(&layout::unique_id(unique_id))).await?;
         let key = found.map(|id| id.key).unwrap_or_default();
         let name = |prefix: &str| key.strip_prefix(prefix).map(str::to_owned);
         if let Some(name) = name(&layout::users(account)) {
-            let user = self.read(|view| view.find(&layout::user(account, &name))).await?;
+            let user = self.look(|view| view.find(&layout::user(account, &name))).await?;
             answer.policy_users.extend(
                 user.map(|user| PolicyUser { user_name: user.user_name, user_id: user.user_id }),
             );
         } else if let Some(name) = name(&layout::roles(account)) {
-            let role = self.read(|view| view.find(&layout::role(account, &name))).await?;
+            let role = self.look(|view| view.find(&layout::role(account, &name))).await?;
             answer.policy_roles.extend(
                 role.map(|role| PolicyRole { role_name: role.role_name, role_id: role.role_id }),
             );
         }
         Ok(())
     }
-
-    /// A caller that may read a policy: one of its own account, or one of AWS's.
-    async fn readable(
-        &self,
-        call: &Call,
-        action: &'static str,
-        policy_arn: &str,
-    ) -> Result<AccountId, Error> {
-        let (owner, _, _) = name::parse_policy_arn("policy_arn", policy_arn)?;
-        let permit = self.permit(call, &[Ask::new(action, resource(call, policy_arn)?)]).await?;
-        if owner == layout::AWS || owner == permit.account().as_str() {
-            return Ok(*permit.account());
-        }
-        Err(Error::no_such("policy", policy_arn))
-    }
-
-    /// A caller that may change a policy, if it is its own.
-    async fn changeable(
-        &self,
-        call: &Call,
-        action: &'static str,
-        policy_arn: &str,
-    ) -> Result<AccountId, Error> {
-        self.readable(call, action, policy_arn).await
-    }
-}
-
-/// What is asked about: a policy of another account is asked about as if it were the caller's own, so that the answer does not tell
-/// what other accounts hold.
-fn resource(call: &Call, policy_arn: &str) -> Result<String, Error> {
-    let (owner, path, name) = name::parse_policy_arn("policy_arn", policy_arn)?;
-    if owner == layout::AWS {
-        return Ok(policy_arn.to_owned());
-    }
-    Ok(name::policy_arn(call.account()?, path, name))
 }

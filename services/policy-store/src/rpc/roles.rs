@@ -4,7 +4,7 @@ use countersign_proto::policy::v1::*;
 
 use super::{Call, PolicyStore};
 use crate::{
-    authz::Ask,
+    authz::{Ask, On},
     convert,
     error::Error,
     iam::{
@@ -37,7 +37,7 @@ impl PolicyStore {
         name::name("role_name", &role_name, 64)?;
         let account = call.account()?;
         let arn = name::role_arn(account, name::path("path", &path)?, &role_name);
-        let permit = self.permit(&call, &[Ask::new("iam:CreateRole", arn)]).await?;
+        let asks = [Ask::new("iam:CreateRole", On::Arn(arn))];
         let new = role::NewRole {
             path,
             role_name,
@@ -45,8 +45,11 @@ impl PolicyStore {
             description,
             max_session_duration,
         };
-        let ((record, findings), revision) =
-            self.write(|view, plan| role::create(view, plan, permit.account(), &new)).await?;
+        let ((record, findings), revision) = self
+            .write(&call, &asks, |view, plan, permit| {
+                role::create(view, plan, permit.account(), &new)
+            })
+            .await?;
         let findings = convert::findings(findings);
         Ok(CreateRoleResponse { role: Some(convert::role(record)), revision, findings })
     }
@@ -57,9 +60,10 @@ impl PolicyStore {
         request: GetRoleRequest,
     ) -> Result<GetRoleResponse, Error> {
         let GetRoleRequest { role_name } = request;
-        let arn = self.role_arn(&call.account()?, &role_name).await?;
-        let permit = self.permit(&call, &[Ask::new("iam:GetRole", arn)]).await?;
-        let record = self.read(|view| role::find(view, permit.account(), &role_name)).await?;
+        let asks = [Ask::new("iam:GetRole", On::Role(&role_name))];
+        let record = self
+            .read(&call, &asks, |view, permit| role::find(view, permit.account(), &role_name))
+            .await?;
         Ok(GetRoleResponse { role: Some(convert::role(record)) })
     }
 
@@ -71,8 +75,9 @@ impl PolicyStore {
         let ListRolesRequest { path_prefix, marker, max_items } = request;
         let paging = convert::paging(marker, max_items)?;
         let path_prefix = convert::path_prefix(&path_prefix)?;
-        let permit = self.permit(&call, &[Ask::new("iam:ListRoles", "*")]).await?;
-        let prefix = layout::roles(permit.account());
+        let asks = [Ask::new("iam:ListRoles", On::Anything)];
+        let account = self.read(&call, &asks, |_, permit| Ok(*permit.account())).await?;
+        let prefix = layout::roles(&account);
         let keep = |role: &RoleRecord| role.path.starts_with(path_prefix);
         let page =
             view::page(self.store.as_ref(), &prefix, &paging.marker, paging.limit, keep).await?;
@@ -96,10 +101,9 @@ impl PolicyStore {
             request_id,
         } = request;
         convert::plain_write(validate_only, &request_id)?;
-        let arn = self.role_arn(&call.account()?, &role_name).await?;
-        let permit = self.permit(&call, &[Ask::new("iam:UpdateRole", arn)]).await?;
+        let asks = [Ask::new("iam:UpdateRole", On::Role(&role_name))];
         let ((), revision) = self
-            .write(|view, plan| {
+            .write(&call, &asks, |view, plan, permit| {
                 let description = description.as_deref();
                 let account = permit.account();
                 role::update(view, plan, account, &role_name, description, max_session_duration)
@@ -116,10 +120,9 @@ impl PolicyStore {
         let UpdateAssumeRolePolicyRequest { role_name, policy_document, validate_only, request_id } =
             request;
         convert::plain_write(validate_only, &request_id)?;
-        let arn = self.role_arn(&call.account()?, &role_name).await?;
-        let permit = self.permit(&call, &[Ask::new("iam:UpdateAssumeRolePolicy", arn)]).await?;
+        let asks = [Ask::new("iam:UpdateAssumeRolePolicy", On::Role(&role_name))];
         let (findings, revision) = self
-            .write(|view, plan| {
+            .write(&call, &asks, |view, plan, permit| {
                 role::update_trust(view, plan, permit.account(), &role_name, &policy_document)
             })
             .await?;
@@ -134,10 +137,12 @@ impl PolicyStore {
     ) -> Result<DeleteRoleResponse, Error> {
         let DeleteRoleRequest { role_name, validate_only, request_id } = request;
         convert::plain_write(validate_only, &request_id)?;
-        let arn = self.role_arn(&call.account()?, &role_name).await?;
-        let permit = self.permit(&call, &[Ask::new("iam:DeleteRole", arn)]).await?;
-        let ((), revision) =
-            self.write(|view, plan| role::delete(view, plan, permit.account(), &role_name)).await?;
+        let asks = [Ask::new("iam:DeleteRole", On::Role(&role_name))];
+        let ((), revision) = self
+            .write(&call, &asks, |view, plan, permit| {
+                role::delete(view, plan, permit.account(), &role_name)
+            })
+            .await?;
         Ok(DeleteRoleResponse { revision })
     }
 
@@ -149,11 +154,10 @@ impl PolicyStore {
         let AttachRolePolicyRequest { role_name, policy_arn, validate_only, request_id } = request;
         convert::plain_write(validate_only, &request_id)?;
         name::parse_policy_arn("policy_arn", &policy_arn)?;
-        let arn = self.role_arn(&call.account()?, &role_name).await?;
-        let ask = Ask::new("iam:AttachRolePolicy", arn).with("iam:PolicyARN", &policy_arn);
-        let permit = self.permit(&call, &[ask]).await?;
+        let asks = [Ask::new("iam:AttachRolePolicy", On::Role(&role_name))
+            .with("iam:PolicyARN", &policy_arn)];
         let ((), revision) = self
-            .write(|view, plan| {
+            .write(&call, &asks, |view, plan, permit| {
                 attachment::attach(view, plan, permit.account(), To::Role(&role_name), &policy_arn)
             })
             .await?;
@@ -168,11 +172,10 @@ impl PolicyStore {
         let DetachRolePolicyRequest { role_name, policy_arn, validate_only, request_id } = request;
         convert::plain_write(validate_only, &request_id)?;
         name::parse_policy_arn("policy_arn", &policy_arn)?;
-        let arn = self.role_arn(&call.account()?, &role_name).await?;
-        let ask = Ask::new("iam:DetachRolePolicy", arn).with("iam:PolicyARN", &policy_arn);
-        let permit = self.permit(&call, &[ask]).await?;
+        let asks = [Ask::new("iam:DetachRolePolicy", On::Role(&role_name))
+            .with("iam:PolicyARN", &policy_arn)];
         let ((), revision) = self
-            .write(|view, plan| {
+            .write(&call, &asks, |view, plan, permit| {
                 attachment::detach(view, plan, permit.account(), To::Role(&role_name), &policy_arn)
             })
             .await?;
@@ -187,9 +190,10 @@ impl PolicyStore {
         let ListAttachedRolePoliciesRequest { role_name, path_prefix, marker, max_items } = request;
         let paging = convert::paging(marker, max_items)?;
         let path_prefix = convert::path_prefix(&path_prefix)?;
-        let arn = self.role_arn(&call.account()?, &role_name).await?;
-        let permit = self.permit(&call, &[Ask::new("iam:ListAttachedRolePolicies", arn)]).await?;
-        let record = self.read(|view| role::find(view, permit.account(), &role_name)).await?;
+        let asks = [Ask::new("iam:ListAttachedRolePolicies", On::Role(&role_name))];
+        let record = self
+            .read(&call, &asks, |view, permit| role::find(view, permit.account(), &role_name))
+            .await?;
         let (page, marker) =
             policy::attached_page(record.attached_policy_arns, path_prefix, &paging);
         Ok(ListAttachedRolePoliciesResponse {
@@ -212,10 +216,9 @@ impl PolicyStore {
             request_id,
         } = request;
         convert::plain_write(validate_only, &request_id)?;
-        let arn = self.role_arn(&call.account()?, &role_name).await?;
-        let permit = self.permit(&call, &[Ask::new("iam:PutRolePolicy", arn)]).await?;
+        let asks = [Ask::new("iam:PutRolePolicy", On::Role(&role_name))];
         let (findings, revision) = self
-            .write(|view, plan| {
+            .write(&call, &asks, |view, plan, permit| {
                 let of = To::Role(&role_name);
                 inline::put(view, plan, permit.account(), of, &policy_name, &policy_document)
             })
@@ -229,10 +232,11 @@ impl PolicyStore {
         request: GetRolePolicyRequest,
     ) -> Result<GetRolePolicyResponse, Error> {
         let GetRolePolicyRequest { role_name, policy_name } = request;
-        let arn = self.role_arn(&call.account()?, &role_name).await?;
-        let permit = self.permit(&call, &[Ask::new("iam:GetRolePolicy", arn)]).await?;
+        let asks = [Ask::new("iam:GetRolePolicy", On::Role(&role_name))];
         let (role_name, found) = self
-            .read(|view| inline::find(view, permit.account(), To::Role(&role_name), &policy_name))
+            .read(&call, &asks, |view, permit| {
+                inline::find(view, permit.account(), To::Role(&role_name), &policy_name)
+            })
             .await?;
         Ok(GetRolePolicyResponse {
             role_name,
@@ -248,10 +252,9 @@ impl PolicyStore {
     ) -> Result<DeleteRolePolicyResponse, Error> {
         let DeleteRolePolicyRequest { role_name, policy_name, validate_only, request_id } = request;
         convert::plain_write(validate_only, &request_id)?;
-        let arn = self.role_arn(&call.account()?, &role_name).await?;
-        let permit = self.permit(&call, &[Ask::new("iam:DeleteRolePolicy", arn)]).await?;
+        let asks = [Ask::new("iam:DeleteRolePolicy", On::Role(&role_name))];
         let ((), revision) = self
-            .write(|view, plan| {
+            .write(&call, &asks, |view, plan, permit| {
                 inline::delete(view, plan, permit.account(), To::Role(&role_name), &policy_name)
             })
             .await?;
@@ -265,10 +268,12 @@ impl PolicyStore {
     ) -> Result<ListRolePoliciesResponse, Error> {
         let ListRolePoliciesRequest { role_name, marker, max_items } = request;
         let paging = convert::paging(marker, max_items)?;
-        let arn = self.role_arn(&call.account()?, &role_name).await?;
-        let permit = self.permit(&call, &[Ask::new("iam:ListRolePolicies", arn)]).await?;
-        let (_, policies) =
-            self.read(|view| inline::list(view, permit.account(), To::Role(&role_name))).await?;
+        let asks = [Ask::new("iam:ListRolePolicies", On::Role(&role_name))];
+        let (_, policies) = self
+            .read(&call, &asks, |view, permit| {
+                inline::list(view, permit.account(), To::Role(&role_name))
+            })
+            .await?;
         let (page, marker) = convert::cut(policies, &paging, |policy| &policy.policy_name);
         Ok(ListRolePoliciesResponse {
             policy_names: page.into_iter().map(|policy| policy.policy_name).collect(),

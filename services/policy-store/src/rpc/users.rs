@@ -4,7 +4,7 @@ use countersign_proto::policy::v1::*;
 
 use super::{Call, PolicyStore};
 use crate::{
-    authz::Ask,
+    authz::{Ask, On},
     convert,
     error::Error,
     iam::{
@@ -34,9 +34,11 @@ impl PolicyStore {
         name::name("user_name", &user_name, 64)?;
         let account = call.account()?;
         let arn = name::user_arn(account, name::path("path", &path)?, &user_name);
-        let permit = self.permit(&call, &[Ask::new("iam:CreateUser", arn)]).await?;
+        let asks = [Ask::new("iam:CreateUser", On::Arn(arn))];
         let (record, revision) = self
-            .write(|view, plan| user::create(view, plan, permit.account(), &path, &user_name))
+            .write(&call, &asks, |view, plan, permit| {
+                user::create(view, plan, permit.account(), &path, &user_name)
+            })
             .await?;
         Ok(CreateUserResponse { user: Some(convert::user(record)), revision })
     }
@@ -47,9 +49,10 @@ impl PolicyStore {
         request: GetUserRequest,
     ) -> Result<GetUserResponse, Error> {
         let GetUserRequest { user_name } = request;
-        let arn = self.user_arn(&call.account()?, &user_name).await?;
-        let permit = self.permit(&call, &[Ask::new("iam:GetUser", arn)]).await?;
-        let record = self.read(|view| user::find(view, permit.account(), &user_name)).await?;
+        let asks = [Ask::new("iam:GetUser", On::User(&user_name))];
+        let record = self
+            .read(&call, &asks, |view, permit| user::find(view, permit.account(), &user_name))
+            .await?;
         Ok(GetUserResponse { user: Some(convert::user(record)) })
     }
 
@@ -61,8 +64,9 @@ impl PolicyStore {
         let ListUsersRequest { path_prefix, marker, max_items } = request;
         let paging = convert::paging(marker, max_items)?;
         let path_prefix = convert::path_prefix(&path_prefix)?;
-        let permit = self.permit(&call, &[Ask::new("iam:ListUsers", "*")]).await?;
-        let prefix = layout::users(permit.account());
+        let asks = [Ask::new("iam:ListUsers", On::Anything)];
+        let account = self.read(&call, &asks, |_, permit| Ok(*permit.account())).await?;
+        let prefix = layout::users(&account);
         let keep = |user: &UserRecord| user.path.starts_with(path_prefix);
         let page =
             view::page(self.store.as_ref(), &prefix, &paging.marker, paging.limit, keep).await?;
@@ -82,21 +86,15 @@ impl PolicyStore {
         let UpdateUserRequest { user_name, new_path, new_user_name, validate_only, request_id } =
             request;
         convert::plain_write(validate_only, &request_id)?;
-        let account = call.account()?;
-        let arn = self.user_arn(&account, &user_name).await?;
-        let path = if new_path.is_empty() {
-            let found = self.read(|view| view.find(&layout::user(&account, &user_name))).await?;
-            found.map_or_else(|| "/".to_owned(), |user| user.path)
-        } else {
-            name::path("new_path", &new_path)?.to_owned()
+        let moved = On::MovedUser {
+            user_name: &user_name,
+            new_path: &new_path,
+            new_user_name: &new_user_name,
         };
-        let new_name = if new_user_name.is_empty() { &user_name } else { &new_user_name };
-        name::name("new_user_name", new_name, 64)?;
-        let new_arn = name::user_arn(account, &path, new_name);
-        let asks = [Ask::new("iam:UpdateUser", arn), Ask::new("iam:UpdateUser", new_arn)];
-        let permit = self.permit(&call, &asks).await?;
+        let asks =
+            [Ask::new("iam:UpdateUser", On::User(&user_name)), Ask::new("iam:UpdateUser", moved)];
         let (_, revision) = self
-            .write(|view, plan| {
+            .write(&call, &asks, |view, plan, permit| {
                 user::update(view, plan, permit.account(), &user_name, &new_path, &new_user_name)
             })
             .await?;
@@ -110,10 +108,12 @@ impl PolicyStore {
     ) -> Result<DeleteUserResponse, Error> {
         let DeleteUserRequest { user_name, validate_only, request_id } = request;
         convert::plain_write(validate_only, &request_id)?;
-        let arn = self.user_arn(&call.account()?, &user_name).await?;
-        let permit = self.permit(&call, &[Ask::new("iam:DeleteUser", arn)]).await?;
-        let ((), revision) =
-            self.write(|view, plan| user::delete(view, plan, permit.account(), &user_name)).await?;
+        let asks = [Ask::new("iam:DeleteUser", On::User(&user_name))];
+        let ((), revision) = self
+            .write(&call, &asks, |view, plan, permit| {
+                user::delete(view, plan, permit.account(), &user_name)
+            })
+            .await?;
         Ok(DeleteUserResponse { revision })
     }
 
@@ -125,11 +125,10 @@ impl PolicyStore {
         let AttachUserPolicyRequest { user_name, policy_arn, validate_only, request_id } = request;
         convert::plain_write(validate_only, &request_id)?;
         name::parse_policy_arn("policy_arn", &policy_arn)?;
-        let arn = self.user_arn(&call.account()?, &user_name).await?;
-        let ask = Ask::new("iam:AttachUserPolicy", arn).with("iam:PolicyARN", &policy_arn);
-        let permit = self.permit(&call, &[ask]).await?;
+        let asks = [Ask::new("iam:AttachUserPolicy", On::User(&user_name))
+            .with("iam:PolicyARN", &policy_arn)];
         let ((), revision) = self
-            .write(|view, plan| {
+            .write(&call, &asks, |view, plan, permit| {
                 attachment::attach(view, plan, permit.account(), To::User(&user_name), &policy_arn)
             })
             .await?;
@@ -144,11 +143,10 @@ impl PolicyStore {
         let DetachUserPolicyRequest { user_name, policy_arn, validate_only, request_id } = request;
         convert::plain_write(validate_only, &request_id)?;
         name::parse_policy_arn("policy_arn", &policy_arn)?;
-        let arn = self.user_arn(&call.account()?, &user_name).await?;
-        let ask = Ask::new("iam:DetachUserPolicy", arn).with("iam:PolicyARN", &policy_arn);
-        let permit = self.permit(&call, &[ask]).await?;
+        let asks = [Ask::new("iam:DetachUserPolicy", On::User(&user_name))
+            .with("iam:PolicyARN", &policy_arn)];
         let ((), revision) = self
-            .write(|view, plan| {
+            .write(&call, &asks, |view, plan, permit| {
                 attachment::detach(view, plan, permit.account(), To::User(&user_name), &policy_arn)
             })
             .await?;
@@ -163,9 +161,10 @@ impl PolicyStore {
         let ListAttachedUserPoliciesRequest { user_name, path_prefix, marker, max_items } = request;
         let paging = convert::paging(marker, max_items)?;
         let path_prefix = convert::path_prefix(&path_prefix)?;
-        let arn = self.user_arn(&call.account()?, &user_name).await?;
-        let permit = self.permit(&call, &[Ask::new("iam:ListAttachedUserPolicies", arn)]).await?;
-        let record = self.read(|view| user::find(view, permit.account(), &user_name)).await?;
+        let asks = [Ask::new("iam:ListAttachedUserPolicies", On::User(&user_name))];
+        let record = self
+            .read(&call, &asks, |view, permit| user::find(view, permit.account(), &user_name))
+            .await?;
         let (page, marker) =
             policy::attached_page(record.attached_policy_arns, path_prefix, &paging);
         Ok(ListAttachedUserPoliciesResponse {
@@ -188,10 +187,9 @@ impl PolicyStore {
             request_id,
         } = request;
         convert::plain_write(validate_only, &request_id)?;
-        let arn = self.user_arn(&call.account()?, &user_name).await?;
-        let permit = self.permit(&call, &[Ask::new("iam:PutUserPolicy", arn)]).await?;
+        let asks = [Ask::new("iam:PutUserPolicy", On::User(&user_name))];
         let (findings, revision) = self
-            .write(|view, plan| {
+            .write(&call, &asks, |view, plan, permit| {
                 let of = To::User(&user_name);
                 inline::put(view, plan, permit.account(), of, &policy_name, &policy_document)
             })
@@ -205,10 +203,11 @@ impl PolicyStore {
         request: GetUserPolicyRequest,
     ) -> Result<GetUserPolicyResponse, Error> {
         let GetUserPolicyRequest { user_name, policy_name } = request;
-        let arn = self.user_arn(&call.account()?, &user_name).await?;
-        let permit = self.permit(&call, &[Ask::new("iam:GetUserPolicy", arn)]).await?;
+        let asks = [Ask::new("iam:GetUserPolicy", On::User(&user_name))];
         let (user_name, found) = self
-            .read(|view| inline::find(view, permit.account(), To::User(&user_name), &policy_name))
+            .read(&call, &asks, |view, permit| {
+                inline::find(view, permit.account(), To::User(&user_name), &policy_name)
+            })
             .await?;
         Ok(GetUserPolicyResponse {
             user_name,
@@ -224,10 +223,9 @@ impl PolicyStore {
     ) -> Result<DeleteUserPolicyResponse, Error> {
         let DeleteUserPolicyRequest { user_name, policy_name, validate_only, request_id } = request;
         convert::plain_write(validate_only, &request_id)?;
-        let arn = self.user_arn(&call.account()?, &user_name).await?;
-        let permit = self.permit(&call, &[Ask::new("iam:DeleteUserPolicy", arn)]).await?;
+        let asks = [Ask::new("iam:DeleteUserPolicy", On::User(&user_name))];
         let ((), revision) = self
-            .write(|view, plan| {
+            .write(&call, &asks, |view, plan, permit| {
                 inline::delete(view, plan, permit.account(), To::User(&user_name), &policy_name)
             })
             .await?;
@@ -241,10 +239,12 @@ impl PolicyStore {
     ) -> Result<ListUserPoliciesResponse, Error> {
         let ListUserPoliciesRequest { user_name, marker, max_items } = request;
         let paging = convert::paging(marker, max_items)?;
-        let arn = self.user_arn(&call.account()?, &user_name).await?;
-        let permit = self.permit(&call, &[Ask::new("iam:ListUserPolicies", arn)]).await?;
-        let (_, policies) =
-            self.read(|view| inline::list(view, permit.account(), To::User(&user_name))).await?;
+        let asks = [Ask::new("iam:ListUserPolicies", On::User(&user_name))];
+        let (_, policies) = self
+            .read(&call, &asks, |view, permit| {
+                inline::list(view, permit.account(), To::User(&user_name))
+            })
+            .await?;
         let (page, marker) = convert::cut(policies, &paging, |policy| &policy.policy_name);
         Ok(ListUserPoliciesResponse {
             policy_names: page.into_iter().map(|policy| policy.policy_name).collect(),

@@ -48,6 +48,26 @@ async fn a_tenant_acts_in_its_own_account_alone() {
     };
     refused(tenant.attach_role_policy(attach).await, Code::NotFound, "NoSuchEntity");
 
+    // Every account keeps its administrator: whoever made it again would be it.
+    let delete =
+        DeleteRoleRequest { role_name: "CountersignAdministrator".into(), ..Default::default() };
+    refused(operator.delete_role(delete).await, Code::PermissionDenied, "AccessDenied");
+    // Who has AWS's policies in one account is not told in another.
+    let s3 = "arn:aws:iam::aws:policy/AmazonS3FullAccess";
+    let attach = AttachRolePolicyRequest {
+        role_name: "Deploy".into(),
+        policy_arn: s3.into(),
+        ..Default::default()
+    };
+    operator.attach_role_policy(attach).await.unwrap();
+    let request =
+        ListEntitiesForPolicyRequest { policy_arn: s3.into(), max_items: 1, ..Default::default() };
+    let entities = tenant.list_entities_for_policy(request).await.unwrap().into_inner();
+    assert!(entities.policy_roles.is_empty() && entities.marker.is_empty(), "{entities:?}");
+    let found =
+        tenant.get_policy(GetPolicyRequest { policy_arn: s3.into() }).await.unwrap().into_inner();
+    assert_eq!(found.policy.unwrap().attachment_count, 0);
+
     // Not the operator's every role is the operator.
     let admin = trust(r#"{"AWS":"123456789012"}"#);
     operator.create_role(new_role("Almighty", &admin)).await.unwrap();
@@ -90,6 +110,14 @@ async fn a_restart_keeps_everything() {
     assert!(!records.contains_key(&format!("key/{old}")));
     let new: serde_json::Value = serde_json::from_slice(&fs::read(&credentials).unwrap()).unwrap();
     assert!(records.contains_key(&format!("key/{}", new["AccessKeyId"].as_str().unwrap())));
+    store.stop().await;
+
+    // A start that was cut off while it replaced the key left a file that the store does not know: the key is replaced again.
+    let id = new["AccessKeyId"].as_str().unwrap();
+    let text = String::from_utf8(fs::read(&credentials).unwrap()).unwrap();
+    fs::write(&credentials, text.replace(id, "AKIACUTOFFCUTOFFCUTO")).unwrap();
+    store.run(ACCOUNT).await.unwrap();
+    assert!(!store.records().await.contains_key(&format!("key/{id}")));
     store.stop().await;
 
     // Without its sealing key the store is not served: it would look whole, and open no secret.

@@ -1,5 +1,7 @@
 //! The policy store over real gRPC, on a real sled in a temporary folder: one scenario a test.
 
+#![expect(clippy::unwrap_used, clippy::panic, reason = "in a test each of them is a failed test")]
+
 mod accounts;
 mod keys;
 mod life;

@@ -43,6 +43,8 @@ pub struct TestStore {
     pub folder: TempDir,
     pub origin: String,
     pub signing_key: SigningKey,
+    /// Of the key's publication.
+    pub revision: String,
     gateway: ServiceSecret,
     decision: ServiceSecret,
     trigger: Option<Trigger>,
@@ -55,6 +57,7 @@ impl TestStore {
             folder: tempfile::tempdir().unwrap(),
             origin: String::new(),
             signing_key: SigningKey::generate().unwrap(),
+            revision: String::new(),
             gateway: ServiceSecret::generate().unwrap(),
             decision: ServiceSecret::generate().unwrap(),
             trigger: None,
@@ -62,7 +65,9 @@ impl TestStore {
         };
         store.run(ACCOUNT).await.unwrap();
         let jwk = store.signing_key.public().to_jwk();
-        store.gateway().publish_signing_key(PublishSigningKeyRequest { jwk }).await.unwrap();
+        let request = PublishSigningKeyRequest { jwk };
+        let published = store.gateway().publish_signing_key(request).await.unwrap();
+        store.revision = published.into_inner().revision;
         store
     }
 
@@ -159,6 +164,29 @@ impl TestStore {
         audience: &str,
         lifetime: i64,
     ) -> Bearer {
+        self.sign(account, role_name, role_id, audience, lifetime, &self.revision)
+    }
+
+    /// A token that says it needs another revision.
+    pub fn token_at(
+        &self,
+        account: &str,
+        role_name: &str,
+        role_id: &str,
+        revision: &str,
+    ) -> Bearer {
+        self.sign(account, role_name, role_id, "countersign", 900, revision)
+    }
+
+    fn sign(
+        &self,
+        account: &str,
+        role_name: &str,
+        role_id: &str,
+        audience: &str,
+        lifetime: i64,
+        revision: &str,
+    ) -> Bearer {
         let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs();
         let now = i64::try_from(now).unwrap();
         let session = Session {
@@ -177,7 +205,7 @@ impl TestStore {
                 unique_id: account.to_owned(),
                 arn: format!("arn:aws:iam::{account}:root"),
             },
-            revision: "0123456789abcdef:1".to_owned(),
+            revision: revision.to_owned(),
         };
         let claims = Claims::for_session(
             ISSUER.to_owned(),

@@ -176,6 +176,14 @@ async fn bad_tokens_are_no_credentials() {
         let answer = store.client(bearer).list_roles(ListRolesRequest::default()).await;
         refused(answer, Code::Unauthenticated, expected);
     }
+    // Of another store, or of a future that this one has lost.
+    let (id, number) = store.revision.split_once(':').unwrap();
+    let number: u64 = number.parse().unwrap();
+    for revision in [format!("ffffffffffffffff:{number}"), format!("{id}:{}", number + 1000)] {
+        let bearer = store.token_at(ACCOUNT, "CountersignAdministrator", &role_id, &revision);
+        let answer = store.client(bearer).list_roles(ListRolesRequest::default()).await;
+        refused(answer, Code::Unauthenticated, "InvalidToken");
+    }
     let none =
         PolicyStoreService::connect(&store).await.list_roles(ListRolesRequest::default()).await;
     refused(none, Code::Unauthenticated, "MissingAuthenticationToken");
@@ -277,4 +285,54 @@ async fn who_speaks_for_a_service_is_said_by_those_who_may_pass_the_role() {
         ..bind("ec2.amazonaws.com", &user.user_id)
     };
     refused(admin.bind_service_principal(foreign).await, Code::PermissionDenied, "AccessDenied");
+}
+
+#[tokio::test]
+async fn a_role_that_is_moved_on_the_way_is_not_the_one_that_was_allowed() {
+    let store = TestStore::start().await;
+    let mut admin = store.admin().await;
+    let make = |role: &str, path: &str| CreateRoleRequest {
+        path: path.into(),
+        ..new_role(role, &trust(r#"{"Service":"ec2.amazonaws.com"}"#))
+    };
+    admin.create_role(make("Dev", "/")).await.unwrap();
+    let put = |role: &str, document: &str| PutRolePolicyRequest {
+        role_name: role.into(),
+        policy_name: "P".into(),
+        policy_document: document.into(),
+        ..Default::default()
+    };
+    let only_dev = allow("iam:*", "arn:aws:iam::123456789012:role/dev/*");
+    admin.put_role_policy(put("Dev", &only_dev)).await.unwrap();
+    let dev = store.session(ACCOUNT, "Dev").await;
+    // One floods the name, which is now in /dev/ and now in /admin/; not one write may end in /admin/.
+    let flood = tokio::spawn(async move {
+        let mut dev = dev;
+        for _ in 0..300 {
+            let _ = dev.put_role_policy(put("X", &allow("*", "*"))).await;
+        }
+    });
+    while !flood.is_finished() {
+        for path in ["/dev/", "/admin/"] {
+            admin.create_role(make("X", path)).await.unwrap();
+            tokio::time::sleep(std::time::Duration::from_millis(3)).await;
+            let request = ListRolePoliciesRequest { role_name: "X".into(), ..Default::default() };
+            let found = admin.list_role_policies(request).await.unwrap().into_inner().policy_names;
+            assert!(path == "/dev/" || found.is_empty(), "{path}: {found:?}");
+            // It may be written to until it is gone.
+            loop {
+                let gone = DeleteRolePolicyRequest {
+                    role_name: "X".into(),
+                    policy_name: "P".into(),
+                    ..Default::default()
+                };
+                let _ = admin.delete_role_policy(gone).await;
+                let delete = DeleteRoleRequest { role_name: "X".into(), ..Default::default() };
+                if admin.delete_role(delete).await.is_ok() {
+                    break;
+                }
+            }
+        }
+    }
+    flood.await.unwrap();
 }

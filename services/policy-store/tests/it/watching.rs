@@ -166,3 +166,49 @@ async fn only_those_who_may_follow_do() {
     let answer = admin.watch(tokio_stream::iter([unknown])).await.map(|_| tonic::Response::new(()));
     refused(answer, Code::InvalidArgument, "ValidationError");
 }
+
+#[tokio::test]
+async fn a_watch_does_not_outlive_its_callers_rights() {
+    let store = TestStore::start().await;
+    let mut admin = store.admin().await;
+    let trusting = trust(r#"{"AWS":"123456789012"}"#);
+    admin.create_role(new_role("Follower", &trusting)).await.unwrap();
+    let put = PutRolePolicyRequest {
+        role_name: "Follower".into(),
+        policy_name: "P".into(),
+        policy_document: crate::support::allow("countersign:Watch", "*"),
+        ..Default::default()
+    };
+    admin.put_role_policy(put).await.unwrap();
+    let role_id = store.role_id(crate::support::ACCOUNT, "Follower").await;
+    let start = || {
+        let start = WatchStart { kinds: vec![RecordKind::User.into()], ..Default::default() };
+        let request = WatchRequest { request: Some(watch_request::Request::Start(start)) };
+        tokio_stream::StreamExt::chain(tokio_stream::iter([request]), tokio_stream::pending())
+    };
+    let bearer = |lifetime| {
+        store.token(crate::support::ACCOUNT, "Follower", &role_id, "countersign", lifetime)
+    };
+    let end = async |events: tonic::Response<Streaming<WatchResponse>>| {
+        let mut events = events.into_inner();
+        loop {
+            match events.message().await {
+                Ok(Some(_)) => {}
+                Ok(None) => panic!("ended without a word"),
+                Err(status) => return status,
+            }
+        }
+    };
+    // Its token expires.
+    let events = store.client(bearer(3)).watch(start()).await.unwrap();
+    assert_eq!(end(events).await.code(), Code::Unauthenticated);
+    // Its right is taken away.
+    let events = store.client(bearer(900)).watch(start()).await.unwrap();
+    let gone = DeleteRolePolicyRequest {
+        role_name: "Follower".into(),
+        policy_name: "P".into(),
+        ..Default::default()
+    };
+    admin.delete_role_policy(gone).await.unwrap();
+    assert_eq!(end(events).await.code(), Code::PermissionDenied);
+}
