@@ -42,7 +42,7 @@ pub struct Replica {
 
 struct Shared {
     held: ArcSwapOption<View>,
-    /// Measured from `started`, in milliseconds; 0 before the first word.
+    /// When something of the store's was last applied: measured from `started`, in milliseconds; 0 before the first time.
     last_word: AtomicU64,
     started: Instant,
 }
@@ -115,7 +115,8 @@ impl Replica {
         self.shared.held.load_full().ok_or(Behind::Empty)
     }
 
-    /// What is held once `revision` has been reached; waits at most `patience`. An empty text asks for whatever is held.
+    /// What is held once `revision` has been reached; waits at most `patience`. An empty text asks for whatever is held. A revision of
+    /// another store is waited for as well: the store may have been restored, and its snapshot be on the way.
     ///
     /// # Errors
     /// See [`Behind`].
@@ -127,7 +128,7 @@ impl Replica {
         let mut reached = self.reached.clone();
         let arrived = reached.wait_for(|have| {
             have.as_ref()
-                .is_some_and(|have| have.store_id != asked.store_id || have.number >= asked.number)
+                .is_some_and(|have| have.store_id == asked.store_id && have.number >= asked.number)
         });
         // A time-out, or a follower that ended, leaves what is held; it is looked at below.
         let _ = tokio::time::timeout(patience, arrived).await;
@@ -148,7 +149,8 @@ impl Replica {
         let _ = reached.wait_for(Option::is_some).await;
     }
 
-    /// How long ago the store was last heard.
+    /// How long ago something of the store's was last applied: a change, a heartbeat, or the last chunk of a snapshot. What was refused,
+    /// or is in part, makes nothing younger.
     #[must_use]
     pub fn age(&self) -> Duration {
         let last = self.shared.last_word.load(Ordering::Acquire);
@@ -230,20 +232,32 @@ impl Follower {
             let next = tokio::time::timeout(SILENCE, events.message());
             let message = next.await.map_err(|_| Broken::Silent)?.map_err(Box::new)?;
             let event = message.ok_or(Broken::Closed)?.event;
-            let revision = match event.ok_or(Broken::Protocol("an event without content"))? {
-                watch_response::Event::SnapshotChunk(chunk) => self.chunk(&mut arriving, chunk)?,
-                watch_response::Event::Change(change) => Some(self.change(&change)?),
-                watch_response::Event::Heartbeat(heartbeat) => {
-                    Some(self.advance(heartbeat.revision.parse()?)?)
-                }
-            };
-            let elapsed = u64::try_from(self.shared.started.elapsed().as_millis());
-            self.shared.last_word.store(elapsed.unwrap_or(u64::MAX), Ordering::Release);
-            if let Some(revision) = revision {
+            let event = event.ok_or(Broken::Protocol("an event without content"))?;
+            if let Some(revision) = self.apply(&mut arriving, event)? {
                 let ack = WatchAck { revision: revision.to_string() };
                 send(&requests, watch_request::Request::Ack(ack)).await?;
             }
         }
+    }
+
+    /// The revision that an event has led to; none while a snapshot is in part.
+    fn apply(
+        &self,
+        arriving: &mut World,
+        event: watch_response::Event,
+    ) -> Result<Option<Revision>, Broken> {
+        let applied = match event {
+            watch_response::Event::SnapshotChunk(chunk) => self.chunk(arriving, chunk)?,
+            watch_response::Event::Change(change) => Some(self.change(&change)?),
+            watch_response::Event::Heartbeat(heartbeat) => {
+                Some(self.advance(heartbeat.revision.parse()?)?)
+            }
+        };
+        if applied.is_some() {
+            let elapsed = u64::try_from(self.shared.started.elapsed().as_millis());
+            self.shared.last_word.store(elapsed.unwrap_or(u64::MAX), Ordering::Release);
+        }
+        Ok(applied)
     }
 
     /// A snapshot is used once it is whole, never in part.
@@ -327,4 +341,82 @@ async fn send(
 ) -> Result<(), Broken> {
     let message = WatchRequest { request: Some(request) };
     requests.send(message).await.map_err(|_| Broken::Closed)
+}
+
+#[cfg(test)]
+mod tests {
+    use countersign_proto::policy::v1::WatchHeartbeat;
+    use watch_response::Event;
+
+    use super::*;
+
+    fn chunk(revision: &str, first: bool, last: bool) -> Event {
+        let revision = revision.to_owned();
+        Event::SnapshotChunk(WatchSnapshotChunk { revision, first, last, records: Vec::new() })
+    }
+
+    fn change(revision: &str) -> Event {
+        let revision = revision.to_owned();
+        Event::Change(WatchChange { revision, ..WatchChange::default() })
+    }
+
+    fn heartbeat(revision: &str) -> Event {
+        Event::Heartbeat(WatchHeartbeat { revision: revision.to_owned() })
+    }
+
+    /// A replica at `aaaa:5`, and what fills it.
+    fn replica() -> (Replica, Follower) {
+        let (replica, follower) = Replica::new("test", &[]);
+        follower.apply(&mut World::default(), chunk("aaaa:5", true, true)).unwrap();
+        (replica, follower)
+    }
+
+    /// What was held of the store grows older, unless something is applied.
+    #[test]
+    fn l1_only_what_is_applied_makes_the_snapshot_younger() {
+        const LONG: Duration = Duration::from_millis(40);
+        let check = |events: Vec<Event>, younger: bool| {
+            let (replica, follower) = replica();
+            std::thread::sleep(LONG);
+            let mut arriving = World::default();
+            let outcomes: Vec<_> =
+                events.into_iter().map(|event| follower.apply(&mut arriving, event)).collect();
+            assert_eq!(replica.age() < LONG, younger, "{outcomes:?}");
+        };
+        check(vec![heartbeat("aaaa:5")], true);
+        check(vec![heartbeat("aaaa:6")], true);
+        check(vec![change("aaaa:6")], true);
+        check(vec![chunk("aaaa:5", true, true)], true);
+        check(vec![chunk("bbbb:1", true, false), chunk("bbbb:1", false, true)], true);
+        // In part; older than what is held; of another store; no revision at all.
+        check(vec![chunk("aaaa:6", true, false), chunk("aaaa:6", false, false)], false);
+        check(vec![chunk("aaaa:4", true, true)], false);
+        check(vec![change("aaaa:4")], false);
+        check(vec![change("bbbb:6")], false);
+        check(vec![heartbeat("aaaa:4")], false);
+        check(vec![heartbeat("x")], false);
+        check(vec![chunk("x", true, true)], false);
+    }
+
+    #[tokio::test]
+    async fn l7_a_revision_of_another_store_is_waited_for() {
+        const SHORT: Duration = Duration::from_millis(50);
+        let (replica, follower) = replica();
+        let begun = Instant::now();
+        let refused = replica.at_least("bbbb:1", SHORT).await;
+        assert!(matches!(refused, Err(Behind::OtherStore { .. })));
+        assert!(begun.elapsed() >= SHORT);
+        // A restore arrives while the question waits.
+        let arrives = async {
+            tokio::time::sleep(SHORT).await;
+            follower.apply(&mut World::default(), chunk("bbbb:1", true, true)).unwrap();
+        };
+        let (view, ()) = tokio::join!(replica.at_least("bbbb:1", Duration::from_secs(10)), arrives);
+        assert_eq!(view.ok().unwrap().revision().to_string(), "bbbb:1");
+        // The old store's revisions are over, however early they were.
+        let refused = replica.at_least("aaaa:1", SHORT).await;
+        assert!(matches!(refused, Err(Behind::OtherStore { .. })));
+        let refused = replica.at_least("bbbb:2", SHORT).await;
+        assert!(matches!(refused, Err(Behind::NotYet { .. })));
+    }
 }

@@ -10,6 +10,8 @@ pub const DOMAIN: &str = "countersign";
 
 /// hyper's header list holds 16 KiB, other stacks' 8 KiB, and the details travel in a header, in base64.
 const MAX_DETAILS_BYTES: usize = 4096;
+/// The message travels in a header too, percent-encoded: this counts the bytes that it has there.
+const MAX_MESSAGE_BYTES: usize = 2048;
 
 /// An error as a caller sees it. What it says is what the caller may fix; causes go to the log.
 #[derive(Clone, Debug)]
@@ -98,32 +100,60 @@ impl Fault {
 }
 
 impl From<Fault> for Status {
-    fn from(fault: Fault) -> Self {
-        let mut violations = fault.violations;
+    fn from(mut fault: Fault) -> Self {
+        fault.message = clip(&fault.message);
+        // A first cut, so that what follows encodes a bounded number of them however many there are.
+        let mut bytes = 0;
+        let fitting = fault.violations.iter().take_while(|violation| {
+            bytes += violation.field.len() + violation.description.len() + 4;
+            bytes <= MAX_DETAILS_BYTES
+        });
+        let fitting = fitting.count();
+        fault.violations.truncate(fitting);
         loop {
-            let mut details = ErrorDetails::new();
-            details.set_error_info(fault.reason.clone(), DOMAIN, HashMap::<String, String>::new());
-            if !violations.is_empty() {
-                details.set_bad_request(violations.clone());
-            }
-            if let Some(delay) = fault.retry_after {
-                details.set_retry_info(Some(delay));
-            }
-            let status = Status::with_error_details(fault.code, clip(&fault.message), details);
-            if status.details().len() <= MAX_DETAILS_BYTES || violations.pop().is_none() {
+            let status = fault.status();
+            if status.details().len() <= MAX_DETAILS_BYTES || fault.violations.pop().is_none() {
                 return status;
             }
         }
     }
 }
 
-/// The message travels in a header too, percent-encoded.
-fn clip(message: &str) -> String {
-    const MAX_CHARS: usize = 1000;
-    if message.chars().count() <= MAX_CHARS {
-        return message.to_owned();
+impl Fault {
+    fn status(&self) -> Status {
+        let mut details = ErrorDetails::new();
+        details.set_error_info(self.reason.clone(), DOMAIN, HashMap::<String, String>::new());
+        if !self.violations.is_empty() {
+            details.set_bad_request(self.violations.clone());
+        }
+        if let Some(delay) = self.retry_after {
+            details.set_retry_info(Some(delay));
+        }
+        Status::with_error_details(self.code, self.message.clone(), details)
     }
-    message.chars().take(MAX_CHARS).chain("…".chars()).collect()
+}
+
+fn clip(message: &str) -> String {
+    const MORE: char = '…';
+    let room = MAX_MESSAGE_BYTES - encoded_bytes(MORE);
+    let (mut bytes, mut end) = (0, 0);
+    for (at, c) in message.char_indices() {
+        bytes += encoded_bytes(c);
+        if bytes <= room {
+            end = at + c.len_utf8();
+        }
+        if bytes > MAX_MESSAGE_BYTES {
+            return message.get(..end).unwrap_or_default().chars().chain([MORE]).collect();
+        }
+    }
+    message.to_owned()
+}
+
+/// Of one character in `grpc-message`: three for each byte that is not a plain one. A few more are counted as encoded here than are.
+/// Source: <https://github.com/grpc/grpc/blob/master/doc/PROTOCOL-HTTP2.md#responses>
+fn encoded_bytes(c: char) -> usize {
+    let plain = c.is_ascii_alphanumeric() || "-._~!$&'()*+,/:;=@[]".contains(c);
+    if plain { 1 } else { 3 * c.len_utf8() }
 }
 
 #[cfg(test)]
@@ -147,7 +177,56 @@ mod tests {
 
     #[test]
     fn a_long_message_is_clipped() {
-        let status = Status::from(Fault::invalid("f", "é".repeat(5000)));
-        assert_eq!(status.message().chars().count(), 1001);
+        let check = |message: String, expected: usize| {
+            let status = Status::from(Fault::new(Code::Internal, "R", message.clone()));
+            let shown = status.message();
+            assert_eq!(shown.chars().count(), expected, "{message}");
+            let is_whole = shown == message;
+            let kept = shown.strip_suffix('…').unwrap_or(shown);
+            assert!(is_whole || (shown.ends_with('…') && message.starts_with(kept)), "{shown}");
+        };
+        check("x".repeat(2048), 2048);
+        check("x".repeat(2049), 2040);
+        check(" ".repeat(682), 682);
+        check(" ".repeat(683), 680);
+        check("é".repeat(5000), 340);
+        check("𝄞".repeat(170), 170);
+        check("𝄞".repeat(171), 170);
+    }
+
+    #[test]
+    fn l6_the_header_list_stays_small() {
+        // As RFC 9113, section 6.5.2 counts it: 32 bytes more for each field.
+        let check = |character: &str| {
+            let mut fault = Fault::invalid("policy_document", character.repeat(100_000));
+            for n in 0..5000 {
+                fault =
+                    fault.violation(format!("policy_document:{n}:1"), character.repeat(n % 300));
+            }
+            let response =
+                Status::from(fault.retry_after(Duration::from_secs(1))).into_http::<()>();
+            let sizes = response
+                .headers()
+                .iter()
+                .map(|(name, value)| name.as_str().len() + value.len() + 32);
+            let bytes: usize = sizes.sum();
+            assert!(bytes < 8 << 10, "{character}: {bytes}");
+        };
+        for character in ["x", " ", "%", "\n", "é", "€", "𝄞"] {
+            check(character);
+        }
+    }
+
+    /// A document may have thousands of errors.
+    #[test]
+    fn h2_many_violations_are_cut_at_once() {
+        let mut fault = Fault::invalid("f", "bad");
+        for n in 0..100_000 {
+            fault = fault.violation(format!("f:{n}"), "");
+        }
+        let begun = std::time::Instant::now();
+        let status = Status::from(fault);
+        assert!(status.details().len() <= MAX_DETAILS_BYTES);
+        assert!(begun.elapsed() < Duration::from_secs(2), "{:?}", begun.elapsed());
     }
 }

@@ -271,9 +271,7 @@ fn exchange_keys(question: &AssumeRoleQuestion) -> Result<Context, DuplicateKey>
     if let Some(external_id) = &question.external_id {
         keys.insert("sts:ExternalId", external_id.as_str())?;
     }
-    if let Some(address) = question.source_address {
-        keys.insert("aws:SourceIp", address.to_string())?;
-    }
+    keys.insert("aws:SourceIp", question.source_address.to_string())?;
     Ok(keys)
 }
 

@@ -1,6 +1,6 @@
 //! Who calls: a part of Countersign, by its service identity, or a role session, by its bearer token.
 
-use std::{sync::Arc, time::Instant};
+use std::{net::IpAddr, sync::Arc, time::Instant};
 
 use countersign_serve::{
     Fault, ServiceIdentities, ServiceName,
@@ -23,11 +23,22 @@ pub enum Caller {
     Session(Arc<Session>),
 }
 
+/// Who has passed the door.
+#[derive(Clone, Debug)]
+pub struct Admitted {
+    /// Who calls.
+    pub caller: Caller,
+    /// Until when it can wait for revisions; the door's own waiting counts.
+    pub deadline: Instant,
+}
+
 /// A call that has passed the door.
 #[derive(Clone, Debug)]
 pub struct Call {
     /// Who calls.
     pub caller: Caller,
+    /// From where. A caller's own policies may ask; an address that is not known fits none of them.
+    pub source: Option<IpAddr>,
     /// Until when it can wait for revisions; the door's own waiting counts.
     pub deadline: Instant,
 }
@@ -47,13 +58,13 @@ impl Door {
 }
 
 impl Authenticate for Door {
-    type Caller = Call;
+    type Caller = Admitted;
 
     // No RPC is open to strangers, so the path does not matter.
-    async fn authenticate(&self, _path: &str, headers: &HeaderMap) -> Result<Call, Fault> {
+    async fn authenticate(&self, _path: &str, headers: &HeaderMap) -> Result<Admitted, Fault> {
         let deadline = self.decider.deadline(headers);
         let caller = self.caller(headers, deadline).await?;
-        Ok(Call { caller, deadline })
+        Ok(Admitted { caller, deadline })
     }
 }
 

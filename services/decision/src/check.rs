@@ -4,11 +4,12 @@
 //! revision; the caller must have the right to ask; only then is the subject looked up and the question decided. All of it is read
 //! from one view.
 
-use std::{sync::Arc, time::Instant};
+use std::{net::IpAddr, sync::Arc, time::Instant};
 
 use countersign_evaluator::{
     Context, Decision, Determining, PolicySet, Reason, Request, Resource, ResourceArn, Subject,
-    SubjectError, Verdict, reference, snapshot::RoleEntry, subject::service_subject,
+    SubjectError, Verdict, context::DuplicateKey, reference, snapshot::RoleEntry,
+    subject::service_subject,
 };
 use countersign_policy::{arn::AccountId, principal::IamArn};
 use countersign_proto::decision::v1::{AuthorizeResponse, DecisionReason, ExplainResponse};
@@ -166,14 +167,14 @@ async fn pose(
     let now = decider::now();
     let (view, who) = who(decider, subject, &at_least_revision, now, call.deadline).await?;
     let asked = format!("{} on {}", check.action, check.resource);
-    let matter = consider(view.world(), &call.caller, &who, check, depth, now)?;
+    let matter = consider(view.world(), call, &who, check, depth, now)?;
     Ok(Posed { view, principal: who.name(), asked, matter })
 }
 
 /// What is to be decided, once it is known that the caller may ask.
 fn consider(
     world: &World,
-    caller: &Caller,
+    call: &Call,
     who: &Who,
     check: Check,
     depth: Depth,
@@ -182,7 +183,7 @@ fn consider(
     let Check { action, resource, owner, context, resource_policy } = check;
     let account = owning_account(owner, &resource, who)?;
     let resource = Resource { arn: resource, account };
-    may_ask(world, caller, who, &resource, depth, now)?;
+    may_ask(world, call, who, &resource, depth, now)?;
     let subject = match subject_of(world, who) {
         Ok(subject) => subject,
         Err(judgement) => return Ok(Matter::Settled(judgement)),
@@ -203,19 +204,20 @@ fn consider(
 /// The caller's rights, all of them on the resource asked about.
 fn may_ask(
     world: &World,
-    caller: &Caller,
+    call: &Call,
     who: &Who,
     resource: &Resource,
     depth: Depth,
     now: i64,
 ) -> Result<(), Refusal> {
-    require(world, caller, AUTHORIZE, resource, now)?;
+    let caller = &call.caller;
+    require(world, call, AUTHORIZE, resource, now)?;
     match who {
         // Whoever holds a token was shown it by its bearer.
         Who::Session(_) => {}
-        Who::Service(_) => require(world, caller, AUTHORIZE_PRINCIPAL, resource, now)?,
+        Who::Service(_) => require(world, call, AUTHORIZE_PRINCIPAL, resource, now)?,
         Who::Principal(arn) => {
-            require(world, caller, AUTHORIZE_PRINCIPAL, resource, now)?;
+            require(world, call, AUTHORIZE_PRINCIPAL, resource, now)?;
             // The answers would tell what another tenant's principals may do. An account that is not local is nobody's tenant, and
             // there is nothing to learn of it.
             if is_foreign(caller, who) && world.snapshot().is_local(arn.account()) {
@@ -231,7 +233,7 @@ fn may_ask(
     match depth {
         Depth::Answer => Ok(()),
         Depth::Explanation => {
-            require(world, caller, EXPLAIN, resource, now)?;
+            require(world, call, EXPLAIN, resource, now)?;
             // A token that was shown for an answer is no leave to read the policies of the tenant that it comes from.
             if is_foreign(caller, who) {
                 return Err(denied(
@@ -392,20 +394,22 @@ pub fn session_subject(world: &World, session: &Session) -> Result<Subject, Refu
 }
 
 /// The caller's own policies must allow `action`; Countersign is a service like any other. The evaluator's rules for other accounts
-/// hold: these resources have no resource policy, so another account's are denied. Nothing that the question asserts counts here, and the
-/// address that the call came from is no key of it yet.
+/// hold: these resources have no resource policy, so another account's are denied. Nothing that the question asserts counts here: the
+/// keys of the call itself are Countersign's own to set.
 pub fn require(
     world: &World,
-    caller: &Caller,
+    call: &Call,
     action: &str,
     resource: &Resource,
     now: i64,
 ) -> Result<(), Refusal> {
+    let Call { caller, source, deadline: _ } = call;
     let denied = || denied(caller, action, &resource.arn, "");
     let Caller::Session(session) = caller else { return Err(denied()) };
+    let keys = source.ok_or_else(denied).and_then(|at| call_keys(at).map_err(|_| denied()))?;
     let subject = session_subject(world, session)?;
     let account = resource.account.or_else(|| subject.principal.account());
-    let context = subject.context(&Context::new(), now, account).map_err(|_| denied())?;
+    let context = subject.context(&keys, now, account).map_err(|_| denied())?;
     let policies = subject.policy_set();
     let request = Request {
         principal: subject.principal,
@@ -417,6 +421,15 @@ pub fn require(
         Decision::Allow => Ok(()),
         Decision::ExplicitDeny | Decision::ImplicitDeny => Err(denied()),
     }
+}
+
+/// What Countersign itself sees of a call.
+fn call_keys(source: IpAddr) -> Result<Context, DuplicateKey> {
+    let mut keys = Context::new();
+    keys.insert("aws:SourceIp", source.to_string())?;
+    // There is no TLS on this port yet.
+    keys.insert("aws:SecureTransport", "false")?;
+    Ok(keys)
 }
 
 fn denied(

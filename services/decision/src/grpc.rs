@@ -9,9 +9,15 @@ use countersign_proto::decision::v1::{
 };
 use countersign_serve::{Fault, authn::missing_credentials};
 use tokio_stream::Empty;
-use tonic::{Request, Response, Status, Streaming};
+use tonic::{Request, Response, Status, Streaming, transport::server::TcpConnectInfo};
 
-use crate::{assume_role, authn::Call, check, convert, decider::Decider, status};
+use crate::{
+    assume_role,
+    authn::{Admitted, Call},
+    check, convert,
+    decider::Decider,
+    status,
+};
 
 /// The service.
 pub struct Decisions {
@@ -28,8 +34,14 @@ impl Decisions {
 /// The call, and its message. What has not passed the door is no call.
 fn unwrap<T>(request: Request<T>) -> Result<(Call, T), Status> {
     let (_, extensions, message) = request.into_parts();
-    let call = extensions.get::<Call>().cloned().ok_or_else(missing_credentials)?;
-    Ok((call, message))
+    let admitted = extensions.get::<Admitted>().cloned().ok_or_else(missing_credentials)?;
+    let Admitted { caller, deadline } = admitted;
+    // An IPv4 caller of a dual-stack socket is still an IPv4 caller.
+    let source = extensions
+        .get::<TcpConnectInfo>()
+        .and_then(TcpConnectInfo::remote_addr)
+        .map(|address| address.ip().to_canonical());
+    Ok((Call { caller, source, deadline }, message))
 }
 
 #[tonic::async_trait]
@@ -97,6 +109,6 @@ impl DecisionService for Decisions {
         request: Request<GetStatusRequest>,
     ) -> Result<Response<GetStatusResponse>, Status> {
         let (call, GetStatusRequest {}) = unwrap(request)?;
-        Ok(Response::new(status::status(&self.decider, &call.caller)?))
+        Ok(Response::new(status::status(&self.decider, &call)?))
     }
 }

@@ -1,4 +1,5 @@
-//! What this replica holds, and how much memory that takes.
+//! What this replica holds, and how much memory that takes. How much there is of everybody's is for Countersign's own services alone:
+//! to one tenant it would tell what the others do.
 
 use std::fs;
 
@@ -6,7 +7,7 @@ use countersign_proto::decision::v1::GetStatusResponse;
 use countersign_replica::View;
 
 use crate::{
-    authn::Caller,
+    authn::{Call, Caller},
     check,
     convert::duration,
     decider::{self, Decider},
@@ -14,31 +15,24 @@ use crate::{
 };
 
 /// Answers GetStatus.
-pub fn status(decider: &Decider, caller: &Caller) -> Result<GetStatusResponse, Refusal> {
-    // A service may ask before the first snapshot; a session cannot be judged before it.
-    let view = decider.replica().now().ok();
-    if let Caller::Session(_) = caller {
-        let view = decider.replica().now()?;
-        check::require(
-            view.world(),
-            caller,
-            "countersign:GetStatus",
-            &check::anything(),
-            decider::now(),
-        )?;
-    }
-    let age = duration(decider.replica().age());
-    let resident_memory_bytes = resident_memory_bytes();
-    Ok(match view {
-        Some(view) => {
-            GetStatusResponse { snapshot_age: Some(age), resident_memory_bytes, ..counts(&view) }
+pub fn status(decider: &Decider, call: &Call) -> Result<GetStatusResponse, Refusal> {
+    let snapshot_age = Some(duration(decider.replica().age()));
+    match call.caller {
+        Caller::Session(_) => {
+            let view = decider.replica().now()?;
+            let action = "countersign:GetStatus";
+            check::require(view.world(), call, action, &check::anything(), decider::now())?;
+            let revision = view.revision().to_string();
+            Ok(GetStatusResponse { revision, snapshot_age, ..Default::default() })
         }
-        None => GetStatusResponse {
-            snapshot_age: Some(age),
-            resident_memory_bytes,
-            ..Default::default()
-        },
-    })
+        // A service may ask before the first snapshot; a session cannot be judged before it.
+        Caller::Service(_) => {
+            let held = decider.replica().now().ok();
+            let resident_memory_bytes = resident_memory_bytes();
+            let counts = held.map(|view| counts(&view)).unwrap_or_default();
+            Ok(GetStatusResponse { snapshot_age, resident_memory_bytes, ..counts })
+        }
+    }
 }
 
 fn counts(view: &View) -> GetStatusResponse {

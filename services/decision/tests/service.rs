@@ -16,7 +16,8 @@ use countersign_proto::{
     decision::v1::{
         AuthorizeAssumeRoleRequest, AuthorizeRequest, AuthorizeStreamRequest,
         BatchAuthorizeRequest, Decision, DecisionReason, ExplainRequest, FilterResourcesRequest,
-        GetStatusRequest, PolicyType, WhoCanRequest, authorize_request::Subject, explain_request,
+        GetStatusRequest, GetStatusResponse, PolicyType, WhoCanRequest, authorize_request::Subject,
+        explain_request,
     },
     policy::v1::record::Record as Kind,
 };
@@ -516,14 +517,69 @@ async fn roles_assumed() {
 async fn status_is_told() {
     let system = System::start().await;
     let mut client = system.client.clone();
-    for request in [system.by_gateway(GetStatusRequest {}), system.by_checker(GetStatusRequest {})]
-    {
-        let status = client.get_status(request).await.unwrap().into_inner();
-        assert_eq!(status.revision, system.store.revision());
-        assert_eq!((status.account_count, status.user_count, status.role_count), (2, 1, 5));
-        assert_eq!((status.policy_count, status.signing_key_count), (1, 1));
-        assert!(status.resident_memory_bytes > 1 << 20 && status.snapshot_age.is_some());
-    }
+    let status = client.get_status(system.by_gateway(GetStatusRequest {})).await;
+    let status = status.unwrap().into_inner();
+    assert_eq!(status.revision, system.store.revision());
+    assert_eq!((status.account_count, status.user_count, status.role_count), (2, 1, 5));
+    assert_eq!((status.policy_count, status.signing_key_count), (1, 1));
+    assert!(status.resident_memory_bytes > 1 << 20 && status.snapshot_age.is_some());
+}
+
+#[tokio::test]
+async fn l3_a_session_is_told_nothing_of_other_accounts() {
+    let system = System::start().await;
+    let mut client = system.client.clone();
+    let status = client.get_status(system.by_checker(GetStatusRequest {})).await;
+    let status = status.unwrap().into_inner();
+    assert!(status.snapshot_age.is_some());
+    let expected = GetStatusResponse {
+        revision: system.store.revision(),
+        snapshot_age: status.snapshot_age,
+        ..Default::default()
+    };
+    assert_eq!(status, expected);
+}
+
+/// The conditions of a caller's own policies see where the call came from, and that it came in the clear.
+#[tokio::test]
+async fn m4_a_callers_policies_see_its_address() {
+    let system = System::start().await;
+    let check = async |effect: &str, condition: &str, allowed: bool| {
+        let mut statement = format!(
+            r#"{{"Effect":"{effect}","Action":"countersign:*","Resource":"*","Condition":{condition}}}"#
+        );
+        if effect == "Deny" {
+            statement += r#",{"Effect":"Allow","Action":"countersign:*","Resource":"*"}"#;
+        }
+        let revision = system
+            .store
+            .put(record("r/Checker", Kind::Role(role(OURS, "Checker", Some(&statement)))));
+        let caller =
+            system.minted("Checker", "countersign", |claims| claims.session.revision = revision);
+        let mut client = system.client.clone();
+        let asked = question(system.token("App", "orders"));
+        let status = client.get_status(by(&caller, GetStatusRequest {})).await;
+        let outcome = client.authorize(by(&caller, asked)).await;
+        assert_eq!(status.is_ok(), allowed, "{effect} {condition}");
+        match outcome {
+            Ok(_) => assert!(allowed, "{effect} {condition}"),
+            Err(status) => {
+                assert!(!allowed, "{effect} {condition}");
+                assert_eq!(refused::<()>(Err(status)).0, Code::PermissionDenied);
+            }
+        }
+    };
+    let here = r#"{"aws:SourceIp":"127.0.0.0/8"}"#;
+    let elsewhere = r#"{"aws:SourceIp":"10.0.0.0/8"}"#;
+    check("Allow", &format!(r#"{{"IpAddress":{here}}}"#), true).await;
+    check("Allow", &format!(r#"{{"IpAddress":{elsewhere}}}"#), false).await;
+    check("Allow", &format!(r#"{{"NotIpAddress":{here}}}"#), false).await;
+    check("Allow", &format!(r#"{{"NotIpAddress":{elsewhere}}}"#), true).await;
+    check("Deny", &format!(r#"{{"IpAddress":{here}}}"#), false).await;
+    check("Deny", &format!(r#"{{"NotIpAddress":{here}}}"#), true).await;
+    check("Deny", r#"{"Bool":{"aws:SecureTransport":"false"}}"#, false).await;
+    check("Allow", r#"{"Bool":{"aws:SecureTransport":"true"}}"#, false).await;
+    check("Allow", r#"{"Bool":{"aws:SecureTransport":"false"}}"#, true).await;
 }
 
 #[tokio::test]

@@ -215,12 +215,13 @@ fn is_external_id_char(c: char) -> bool {
     is_session_char(c) || matches!(c, ':' | '/')
 }
 
-/// The question to the decision service.
+/// The question to the decision service, to be answered at `floor` or later.
 #[must_use]
 pub fn question(
     asked: &Asked,
     caller: &ProvenCaller,
     source_address: &str,
+    floor: Option<&Revision>,
 ) -> AuthorizeAssumeRoleRequest {
     AuthorizeAssumeRoleRequest {
         identity: Some(ProvenIdentity {
@@ -238,7 +239,7 @@ pub fn question(
         duration_seconds: asked.duration_seconds,
         external_id: asked.external_id.clone(),
         source_address: source_address.to_owned(),
-        at_least_revision: String::new(),
+        at_least_revision: floor.map(ToString::to_string).unwrap_or_default(),
     }
 }
 

@@ -71,6 +71,12 @@ pub enum Refusal {
         message: String,
     },
 
+    /// The connection has no address.
+    #[error(
+        "the address that the exchange came from is not known, and trust policies may ask for it"
+    )]
+    NoSourceAddress,
+
     /// The proof is not of the closed form, or its time is over.
     #[error("the proof is refused: {0}")]
     Proof(#[from] ProofError),
@@ -246,6 +252,7 @@ impl Refusal {
             | Self::UnsupportedTokenType { .. }
             | Self::NotImplemented { .. }
             | Self::Invalid { .. }
+            | Self::NoSourceAddress
             | Self::Proof(_)
             | Self::WrongAudience { .. }
             | Self::BindingMismatch
@@ -287,6 +294,7 @@ impl From<&Refusal> for Fault {
             }
             Refusal::NotImplemented { field } => Fault::field_not_implemented(*field),
             Refusal::Invalid { field, message } => Fault::invalid(*field, message),
+            Refusal::NoSourceAddress => denied("NoSourceAddress", message),
             Refusal::Proof(error) => Fault::unauthenticated(error.code(), message),
             Refusal::WrongAudience { .. } => Fault::unauthenticated("WrongAudience", message),
             Refusal::BindingMismatch => Fault::unauthenticated("BindingMismatch", message),

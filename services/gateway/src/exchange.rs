@@ -76,21 +76,23 @@ impl Exchange {
         request: ExchangeRequest,
         source: Option<IpAddr>,
     ) -> Result<ExchangeResponse, Refusal> {
-        let source = source.map(|address| address.to_canonical().to_string()).unwrap_or_default();
+        let source = source.map(|address| address.to_canonical().to_string());
         let mut account = Account::default();
-        let work = self.work(request, &source, &mut account);
+        let work = self.work(request, source.as_deref(), &mut account);
         let outcome = tokio::time::timeout(DEADLINE, work).await.unwrap_or(Err(Refusal::TimedOut));
-        account.close(&source, &outcome);
+        account.close(source.as_deref().unwrap_or_default(), &outcome);
         outcome
     }
 
     async fn work(
         &self,
         request: ExchangeRequest,
-        source: &str,
+        source: Option<&str>,
         account: &mut Account,
     ) -> Result<ExchangeResponse, Refusal> {
         let asked = Asked::parse(request, &self.partition)?;
+        // A trust policy's `NotIpAddress` would hold of an address that is missing.
+        let source = source.ok_or(Refusal::NoSourceAddress)?;
         account.role.clone_from(&asked.role_arn);
         account.session.clone_from(&asked.role_session_name);
         account.audience.clone_from(&asked.audience);
@@ -124,10 +126,14 @@ impl Exchange {
         let caller = self.sts.ask(proof).await?;
         caller.arn().clone_into(&mut account.principal);
 
-        let granted = self.authorize(asked, &caller, source, account).await?;
+        // Whether the proof is worth spending; nothing is minted from this answer.
+        self.authorize(asked, &caller, source, None, account).await?;
+        let spent = self.consume(proof).await?;
+        // The decision service may have lagged. Nothing that was committed before the proof was spent is unknown to the second answer,
+        // so that no old grant is used (DESIGN.md section 6).
+        let granted = self.authorize(asked, &caller, source, Some(&spent), account).await?;
         account.service_principal.clone_from(&granted.service_principal);
 
-        self.consume(proof).await?;
         if granted.pin_required {
             self.pin(&caller).await?;
         }
@@ -136,24 +142,32 @@ impl Exchange {
         Ok(convert::answer(token, &claims, granted.duration_seconds))
     }
 
-    /// Asks the decision service. An answer that contradicts itself is no permission.
+    /// Asks the decision service, for an answer at `floor` or later. An answer that contradicts itself is no permission.
     async fn authorize(
         &self,
         asked: &Asked,
         caller: &ProvenCaller,
         source: &str,
+        floor: Option<&Revision>,
         account: &mut Account,
     ) -> Result<Granted, Refusal> {
-        let question = convert::question(asked, caller, source);
+        let question = convert::question(asked, caller, source, floor);
         let answer = self.decision.clone().authorize_assume_role(question).await;
         let answer = answer.map_err(|status| match status.code() {
             Code::InvalidArgument => invalid(&status),
+            // It follows another store than the one that the proof was spent in.
+            Code::FailedPrecondition => Refusal::OtherStore,
             code => failed(DECISION, code, &status),
         })?;
         let answer = answer.into_inner();
         account.decision_id.clone_from(&answer.decision_id);
         match Answered::parse(answer, asked) {
-            Answered::Granted(granted) => Ok(granted),
+            Answered::Granted(granted) => {
+                if let Some(floor) = floor {
+                    reached(&granted.revision, floor)?;
+                }
+                Ok(granted)
+            }
             Answered::Denied(denied) => Err(denied.refusal(asked, caller)),
             Answered::Broken(cause) => {
                 Err(Refusal::ServiceBroken { service: DECISION, cause: cause.to_owned() })
@@ -161,14 +175,16 @@ impl Exchange {
         }
     }
 
-    /// Spends the proof, for all gateways and for good. When that cannot be written down there is no token.
-    async fn consume(&self, proof: &CheckedProof) -> Result<(), Refusal> {
+    /// Spends the proof, for all gateways and for good, and says at which revision. When that cannot be written down there is no token.
+    async fn consume(&self, proof: &CheckedProof) -> Result<Revision, Refusal> {
         let request = ConsumeProofRequest {
             replay_key: proof.replay_key(),
             expire_time: Some(prost_types::Timestamp { seconds: proof.spent_until(), nanos: 0 }),
         };
         match self.store.clone().consume_proof(request).await {
-            Ok(_) => Ok(()),
+            Ok(answer) => answer.into_inner().revision.parse().map_err(|error| {
+                Refusal::ServiceBroken { service: STORE, cause: format!("ConsumeProof: {error}") }
+            }),
             Err(status) => Err(match status.code() {
                 Code::AlreadyExists => Refusal::ProofAlreadyUsed,
                 code => failed(STORE, code, &status),
@@ -241,6 +257,18 @@ fn later<'a>(key: &'a Revision, decision: &'a Revision) -> Result<&'a Revision, 
         return Err(Refusal::OtherStore);
     }
     Ok(if key.number >= decision.number { key } else { decision })
+}
+
+/// Whether the decision service kept to the floor that it was given.
+fn reached(have: &Revision, floor: &Revision) -> Result<(), Refusal> {
+    if have.store_id != floor.store_id {
+        return Err(Refusal::OtherStore);
+    }
+    if have.number < floor.number {
+        let cause = format!("it answered at `{have}`, when asked for `{floor}` or later");
+        return Err(Refusal::ServiceBroken { service: DECISION, cause });
+    }
+    Ok(())
 }
 
 /// What the decision service says of a field is for the caller to read.
@@ -353,5 +381,18 @@ mod tests {
         check("s:2", "s:1", Some("s:2"));
         check("s:2", "s:2", Some("s:2"));
         check("s:1", "t:2", None);
+    }
+
+    #[test]
+    fn m5_an_answer_from_before_the_floor_is_none() {
+        let check = |have: &str, floor: &str, expected: Option<&str>| {
+            let outcome = reached(&have.parse().unwrap(), &floor.parse().unwrap());
+            let reason = outcome.err().map(|refusal| Fault::from(&refusal).reason().to_owned());
+            assert_eq!(reason.as_deref(), expected, "{have} {floor}");
+        };
+        check("s:2", "s:2", None);
+        check("s:3", "s:2", None);
+        check("s:1", "s:2", Some("ServiceFailure"));
+        check("t:3", "s:2", Some("OtherStore"));
     }
 }

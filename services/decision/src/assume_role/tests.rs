@@ -44,7 +44,7 @@ fn question(identity: Identity, role: &str) -> AssumeRoleQuestion {
         role_session_name: "s1".into(),
         duration_seconds: None,
         external_id: None,
-        source_address: "10.1.2.3".parse().ok(),
+        source_address: "10.1.2.3".parse().unwrap(),
         at_least_revision: String::new(),
     }
 }
@@ -306,9 +306,11 @@ fn conditions_see_the_exchange() {
     check_condition(r#"{"IpAddress":{"aws:SourceIp":"10.0.0.0/8"}}"#, |_| {}, true);
     check_condition(
         r#"{"IpAddress":{"aws:SourceIp":"10.0.0.0/8"}}"#,
-        |q| q.source_address = None,
+        |q| q.source_address = "11.1.2.3".parse().unwrap(),
         false,
     );
+    // M4: it would hold if the key were missing, which it never is.
+    check_condition(r#"{"NotIpAddress":{"aws:SourceIp":"10.0.0.0/8"}}"#, |_| {}, false);
     check_condition(r#"{"Bool":{"countersign:ProofBound":"true"}}"#, |_| {}, true);
     check_condition(
         r#"{"Bool":{"countersign:ProofBound":"true"}}"#,

@@ -29,6 +29,11 @@ fn named(arn: &str) -> Who {
     Who::Principal(arn.parse().unwrap())
 }
 
+fn call(caller: &Caller) -> Call {
+    let source = Some("10.1.2.3".parse().unwrap());
+    Call { caller: caller.clone(), source, deadline: Instant::now() }
+}
+
 /// The reason's name, or what the caller is told.
 fn ask(
     world: &World,
@@ -37,7 +42,7 @@ fn ask(
     check: Check,
     depth: Depth,
 ) -> Result<(String, String), String> {
-    let judgement = match consider(world, caller, who, check, depth, NOW)
+    let judgement = match consider(world, &call(caller), who, check, depth, NOW)
         .map_err(|refusal| refusal.to_string())?
     {
         Matter::Settled(judgement) => judgement,
@@ -216,7 +221,16 @@ fn a_session_policy_limits_the_caller_too() {
         Depth::Answer,
     );
     assert!(answer.unwrap_err().contains("perform: countersign:Authorize"));
-    assert!(require(&world(), &caller, "countersign:GetStatus", &anything(), NOW).is_ok());
+    assert!(require(&world(), &call(&caller), "countersign:GetStatus", &anything(), NOW).is_ok());
+}
+
+#[test]
+fn m4_a_call_from_nowhere_is_denied() {
+    let nowhere = Call { source: None, ..call(&caller(OURS, "Service")) };
+    for action in ["countersign:GetStatus", AUTHORIZE] {
+        let refusal = require(&world(), &nowhere, action, &anything(), NOW).unwrap_err();
+        assert!(matches!(refusal, Refusal::AccessDenied { .. }), "{refusal}");
+    }
 }
 
 #[test]

@@ -9,12 +9,13 @@ use countersign_policy::{
 };
 use countersign_proto::decision::v1::{AuthorizeAssumeRoleRequest, ProvenIdentity};
 
-use super::question::shown;
+use super::question::{own_partition, shown};
 use crate::error::Refusal;
 
 /// STS's own bounds: <https://docs.aws.amazon.com/STS/latest/APIReference/API_AssumeRole.html>.
 const MIN_DURATION: i32 = 900;
 const MAX_DURATION: i32 = 43_200;
+const MAX_PROOF_TYPE_BYTES: usize = 256;
 
 /// May this identity assume that role?
 #[derive(Clone, Debug)]
@@ -35,8 +36,8 @@ pub struct AssumeRoleQuestion {
     pub duration_seconds: Option<u32>,
     /// `sts:ExternalId`.
     pub external_id: Option<String>,
-    /// `aws:SourceIp`.
-    pub source_address: Option<IpAddr>,
+    /// `aws:SourceIp`. It is always there: a trust policy's `NotIpAddress` would hold of an address that is missing.
+    pub source_address: IpAddr,
     /// The least revision to answer at; may be empty.
     pub at_least_revision: String,
 }
@@ -76,6 +77,10 @@ pub fn assume_role_question(
     if proof_type.is_empty() {
         return Err(Refusal::invalid("proof_type", "missing"));
     }
+    if proof_type.len() > MAX_PROOF_TYPE_BYTES {
+        let message = format!("longer than {MAX_PROOF_TYPE_BYTES} bytes");
+        return Err(Refusal::invalid("proof_type", message));
+    }
     Ok(AssumeRoleQuestion {
         identity: self::identity(proven)?,
         proof_type,
@@ -105,6 +110,7 @@ fn identity(proven: ProvenIdentity) -> Result<Identity, Refusal> {
         .map_err(|error| Refusal::invalid("identity.account_id", format!("{error}")))?;
     let arn: IamArn =
         arn.parse().map_err(|error| Refusal::invalid("identity.arn", format!("{error}")))?;
+    own_partition("identity.arn", arn.partition())?;
     if arn.account() != account || arn.partition() != partition {
         return Err(Refusal::invalid(
             "identity.arn",
@@ -145,7 +151,10 @@ fn role(text: &str) -> Result<IamArn, Refusal> {
     let arn: IamArn =
         text.parse().map_err(|error| Refusal::invalid("role_arn", format!("{error}")))?;
     match &arn {
-        IamArn::Role { .. } => Ok(arn),
+        IamArn::Role { partition, .. } => {
+            own_partition("role_arn", partition)?;
+            Ok(arn)
+        }
         IamArn::Root { .. }
         | IamArn::User { .. }
         | IamArn::AssumedRole { .. }
@@ -189,15 +198,15 @@ fn external(text: String) -> Result<Option<String>, Refusal> {
     Err(Refusal::invalid("external_id", "expected 2 to 1,224 letters, digits and `_+=,.@:/-`"))
 }
 
-fn address(text: &str) -> Result<Option<IpAddr>, Refusal> {
+fn address(text: &str) -> Result<IpAddr, Refusal> {
     if text.is_empty() {
-        return Ok(None);
+        return Err(Refusal::invalid("source_address", "missing"));
     }
     let address: IpAddr = text.parse().map_err(|_| {
         Refusal::invalid("source_address", format!("`{}` is no IP address", shown(text)))
     })?;
     // An IPv4 caller of a dual-stack socket is still an IPv4 caller: conditions on IPv4 ranges must see it.
-    Ok(Some(address.to_canonical()))
+    Ok(address.to_canonical())
 }
 
 #[cfg(test)]
@@ -216,6 +225,7 @@ mod tests {
             proof_type: "urn:countersign:proof:sts-get-caller-identity".into(),
             role_arn: "arn:aws:iam::111122223333:role/teams/Target".into(),
             role_session_name: "session".into(),
+            source_address: "10.0.0.1".into(),
             ..Default::default()
         }
     }
@@ -279,7 +289,7 @@ mod tests {
             check(|r| r.external_id = id.into(), (!sound).then_some("external_id"));
         }
         for (address, sound) in
-            [("", true), ("10.0.0.1", true), ("::1", true), ("10.0.0.1:80", false), ("x", false)]
+            [("", false), ("10.0.0.1", true), ("::1", true), ("10.0.0.1:80", false), ("x", false)]
         {
             check(|r| r.source_address = address.into(), (!sound).then_some("source_address"));
         }
@@ -291,6 +301,32 @@ mod tests {
             source_address: "::ffff:10.1.2.3".into(),
             ..request()
         });
-        assert_eq!(question.unwrap().source_address, "10.1.2.3".parse().ok());
+        assert_eq!(question.unwrap().source_address, "10.1.2.3".parse::<IpAddr>().unwrap());
+    }
+
+    #[test]
+    fn m4_an_exchange_from_nowhere_is_refused() {
+        let nowhere = AuthorizeAssumeRoleRequest { source_address: String::new(), ..request() };
+        let said = assume_role_question(nowhere).unwrap_err().to_string();
+        assert_eq!(said, "source_address: missing");
+    }
+
+    #[test]
+    fn l10_other_partitions_are_refused() {
+        let check = |change: fn(&mut AuthorizeAssumeRoleRequest), expected: &str| {
+            let mut request = request();
+            change(&mut request);
+            let said = assume_role_question(request).unwrap_err().to_string();
+            assert!(said.starts_with(expected), "{said}");
+        };
+        check(
+            |r| {
+                let identity = r.identity.as_mut().unwrap();
+                identity.partition = "aws-cn".into();
+                identity.arn = identity.arn.replace("aws", "aws-cn");
+            },
+            "identity.arn: partition `aws-cn`",
+        );
+        check(|r| r.role_arn = r.role_arn.replace("aws", "aws-cn"), "role_arn: partition `aws-cn`");
     }
 }

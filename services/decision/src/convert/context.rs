@@ -12,6 +12,8 @@ const MAX_KEYS: usize = 256;
 const MAX_VALUES: usize = 1000;
 const MAX_KEY_CHARS: usize = 256;
 const MAX_VALUE_BYTES: usize = 4096;
+/// Of all names and values together, resource tags among them: a policy may compare each of its own with each of these.
+const MAX_BYTES: usize = 16 * 1024;
 const RESOURCE_TAG: &str = "aws:ResourceTag/";
 
 /// The condition keys of a question.
@@ -23,6 +25,12 @@ pub fn context(
         return Err(Refusal::invalid(
             "context",
             format!("more than {MAX_KEYS} keys, resource tags among them"),
+        ));
+    }
+    if bytes(&asserted, &resource_tags) > MAX_BYTES {
+        return Err(Refusal::invalid(
+            "context",
+            format!("more than {MAX_BYTES} bytes of names and values, resource tags among them"),
         ));
     }
     let mut context = Context::default();
@@ -53,6 +61,20 @@ pub fn context(
         ));
     }
     Ok(context)
+}
+
+fn bytes(
+    asserted: &HashMap<String, proto::ContextValue>,
+    resource_tags: &HashMap<String, String>,
+) -> usize {
+    let of_value = |value: &proto::ContextValue| match &value.kind {
+        None => 0,
+        Some(context_value::Kind::Value(value)) => value.len(),
+        Some(context_value::Kind::Values(set)) => set.items.iter().map(String::len).sum(),
+    };
+    let context: usize = asserted.iter().map(|(key, value)| key.len() + of_value(value)).sum();
+    let tags: usize = resource_tags.iter().map(|(tag, value)| tag.len() + value.len()).sum();
+    context + tags
 }
 
 /// A map has no order; of two wrong keys the same one is always named.
@@ -257,5 +279,38 @@ mod tests {
         let names: Vec<String> = (0..257).map(|n| format!("k:{n}")).collect();
         let keys: Vec<_> = names.iter().map(|name| (name.as_str(), one("x"))).collect();
         check(&keys, &[], Some("256 keys"));
+    }
+
+    #[test]
+    fn h2_names_and_values_have_16_kib_together() {
+        let value = |bytes: usize| one(&"v".repeat(bytes));
+        let full: Vec<(String, proto::ContextValue)> =
+            (0..4).map(|n| (format!("k:{n}x"), value(4092))).collect();
+        let check = |more: &[(&str, proto::ContextValue)], tags: &[(&str, &str)], sound: bool| {
+            let mut keys: Vec<_> = full.iter().map(|(k, v)| (k.as_str(), v.clone())).collect();
+            keys.extend(more.iter().cloned());
+            super::tests::check(&keys, tags, (!sound).then_some("more than 16384 bytes"));
+        };
+        check(&[], &[], true);
+        check(&[("k:k", one(""))], &[], false);
+        check(&[], &[("t", "")], false);
+        // Many short values, and long names.
+        super::tests::check(
+            &[(
+                "k:k",
+                proto::ContextValue {
+                    kind: Some(context_value::Kind::Values(StringSet {
+                        items: vec!["v".repeat(17); 1000],
+                    })),
+                },
+            )],
+            &[],
+            Some("more than 16384 bytes"),
+        );
+        let names: Vec<String> = (0..70).map(|n| format!("k:{n:0>253}")).collect();
+        let keys: Vec<_> = names.iter().map(|name| (name.as_str(), one(""))).collect();
+        super::tests::check(&keys, &[], Some("more than 16384 bytes"));
+        // Refused as a whole, before any single key is looked at.
+        super::tests::check(&[("aws:userid", value(20_000))], &[], Some("more than 16384 bytes"));
     }
 }

@@ -20,8 +20,12 @@ use crate::error::Refusal;
 
 /// An S3 key has at most 1,024 bytes, a path 512; nothing longer is an ARN of AWS's.
 const MAX_RESOURCE_BYTES: usize = 2048;
+/// A principal's path has at most 512 bytes, its name 64.
+const MAX_PRINCIPAL_BYTES: usize = 2048;
+const MAX_ACTION_BYTES: usize = 256;
 const MAX_AUDIENCE_BYTES: usize = 256;
 const MAX_SERVICE_NAME_BYTES: usize = 255;
+const OWN_PARTITION: &str = "aws";
 
 /// One question, parsed.
 #[derive(Debug)]
@@ -162,6 +166,8 @@ pub fn explain_question(request: ExplainRequest) -> Result<Question, Refusal> {
 }
 
 fn question(fields: Fields) -> Result<Question, Refusal> {
+    short("action", &fields.action, MAX_ACTION_BYTES)?;
+    short("resource", &fields.resource, MAX_RESOURCE_BYTES)?;
     if fields.proof_of_possession.is_some() {
         return Err(Refusal::NotImplemented("proof_of_possession"));
     }
@@ -191,16 +197,12 @@ fn token_subject(token: String, audience: String) -> Result<Asked, Refusal> {
             "required with `token`: the asking service's own name, which the token must be for";
         return Err(Refusal::invalid("audience", message));
     }
-    if audience.len() > MAX_AUDIENCE_BYTES {
-        return Err(Refusal::invalid(
-            "audience",
-            format!("longer than {MAX_AUDIENCE_BYTES} bytes"),
-        ));
-    }
+    short("audience", &audience, MAX_AUDIENCE_BYTES)?;
     Ok(Asked::Token { token, audience })
 }
 
 fn named_subject(text: &str) -> Result<Asked, Refusal> {
+    short("principal_arn", text, MAX_PRINCIPAL_BYTES)?;
     let refused =
         |message: &str| Refusal::invalid("principal_arn", format!("`{}`: {message}", shown(text)));
     if !text.contains(':') {
@@ -214,6 +216,7 @@ fn named_subject(text: &str) -> Result<Asked, Refusal> {
     }
     let arn: IamArn =
         text.parse().map_err(|error| Refusal::invalid("principal_arn", format!("{error}")))?;
+    own_partition("principal_arn", arn.partition())?;
     match &arn {
         IamArn::User { .. } | IamArn::Role { .. } => Ok(Asked::Principal(arn)),
         // The ARN alone lacks the role id, the issue time and the session policy: answering would forget what they deny.
@@ -237,12 +240,6 @@ fn resource(text: &str) -> Result<ResourceArn, Refusal> {
     if text == "*" {
         return Ok(ResourceArn::Any);
     }
-    if text.len() > MAX_RESOURCE_BYTES {
-        return Err(Refusal::invalid(
-            "resource",
-            format!("longer than {MAX_RESOURCE_BYTES} bytes"),
-        ));
-    }
     if text.chars().any(char::is_control) {
         return Err(Refusal::invalid("resource", "holds a control character"));
     }
@@ -252,14 +249,18 @@ fn resource(text: &str) -> Result<ResourceArn, Refusal> {
             format!("{error}; or `*` for an action that names no resource"),
         )
     })?;
+    // An account's number there is not the account of that number here.
+    own_partition("resource", arn.partition())?;
     Ok(ResourceArn::Arn(arn))
 }
 
 /// The rules of DESIGN.md section 3: required for ARNs without an account, a conflict is refused, `*` is the principal's own.
 fn owner(resource: &ResourceArn, stated: &str) -> Result<Owner, Refusal> {
     let refused = |message: String| Refusal::invalid("resource_account", message);
-    let account =
-        |text: &str| text.parse::<AccountId>().map_err(|error| refused(format!("{error}, or `*`")));
+    let account = |text: &str| {
+        text.parse::<AccountId>()
+            .map_err(|_| refused(format!("`{}`: expected 12 digits, or `*`", shown(text))))
+    };
     let arn = match resource {
         ResourceArn::Any => {
             return match stated {
@@ -309,6 +310,26 @@ fn resource_policy(action: &Action, text: &str) -> Result<Option<Arc<Document>>,
     let checked = findings::check(text, DocumentKind::ResourcePolicy)
         .map_err(|malformed| Refusal::Document { field: FIELD, malformed })?;
     Ok(Some(Arc::new(checked.document)))
+}
+
+/// Nothing reads a text that is longer than what it could be.
+fn short(field: &str, text: &str, most: usize) -> Result<(), Refusal> {
+    if text.len() <= most {
+        return Ok(());
+    }
+    Err(Refusal::invalid(field, format!("longer than {most} bytes")))
+}
+
+/// Accounts are numbered in each partition of AWS by itself, and every account of this store is in this one.
+pub(super) fn own_partition(field: &str, partition: &str) -> Result<(), Refusal> {
+    if partition == OWN_PARTITION {
+        return Ok(());
+    }
+    let message = format!(
+        "partition `{}`: only ARNs of partition `{OWN_PARTITION}` are known here",
+        shown(partition)
+    );
+    Err(Refusal::invalid(field, message))
 }
 
 /// What a stranger wrote, made fit for a message.
@@ -416,7 +437,6 @@ mod tests {
         check("", "", Err("resource"));
         check("bucket", "", Err("resource"));
         check("arn:aws:s3:::a\nb", "*", Err("resource"));
-        check(&format!("arn:aws:s3:::{}", "x".repeat(3000)), "*", Err("resource"));
     }
 
     #[test]
@@ -441,6 +461,78 @@ mod tests {
         check(
             |r| r.resource_policy_document = "{".into(),
             Some(("resource_policy_document", "line 1")),
+        );
+    }
+
+    #[test]
+    fn h2_what_is_too_long_is_refused_by_name() {
+        let action = |bytes: usize| format!("o:{}", "A".repeat(bytes - 2));
+        check(|r| r.action = action(256), None);
+        check(|r| r.action = action(257), Some(("action", "longer than 256 bytes")));
+        // Before anything else that is wrong.
+        check(
+            |r| {
+                r.action = action(1 << 20);
+                r.subject = None;
+                r.proof_of_possession = Some(ProofOfPossession::default());
+            },
+            Some(("action", "longer than 256 bytes")),
+        );
+        let resource = |bytes: usize| format!("{ORDER}{}", "x".repeat(bytes - ORDER.len()));
+        check(|r| r.resource = resource(2048), None);
+        check(|r| r.resource = resource(2049), Some(("resource", "longer than 2048 bytes")));
+        let principal = |name: String| {
+            Some(authorize_request::Subject::PrincipalArn(format!("arn:aws:iam::{name}")))
+        };
+        check(
+            |r| r.subject = principal("x".repeat(2049)),
+            Some(("principal_arn", "longer than 2048 bytes")),
+        );
+        let statement = |count: usize| {
+            let action = "a".repeat(count);
+            format!(
+                r#"{{"Version":"2012-10-17","Statement":{{"Effect":"Allow","Principal":"*","Action":"o:{action}","Resource":"*"}}}}"#
+            )
+        };
+        let rest = statement(0).len();
+        check(|r| r.resource_policy_document = statement(20_480 - rest), None);
+        check(
+            |r| r.resource_policy_document = statement(20_481 - rest),
+            Some(("resource_policy_document", "20480 characters")),
+        );
+        check(
+            |r| r.resource_policy_document = statement(0) + &" ".repeat(128 << 10),
+            Some(("resource_policy_document", "bytes")),
+        );
+    }
+
+    #[test]
+    fn l10_other_partitions_are_refused() {
+        use authorize_request::Subject::PrincipalArn;
+        for kind in ["user/alice", "role/App", "root"] {
+            for partition in ["aws-cn", "aws-us-gov", "x"] {
+                let arn = format!("arn:{partition}:iam::111122223333:{kind}");
+                let part = format!("partition `{partition}`");
+                check(|r| r.subject = Some(PrincipalArn(arn)), Some(("principal_arn", &part)));
+            }
+        }
+        for (resource, account) in [
+            ("arn:aws-cn:orders:cn-north-1:111122223333:order/42", ""),
+            ("arn:aws-cn:orders:cn-north-1:111122223333:order/42", "111122223333"),
+            ("arn:aws-cn:s3:::bucket", "111122223333"),
+            ("arn:aws-cn:s3:::bucket", "*"),
+        ] {
+            check(
+                |r| {
+                    r.resource = resource.into();
+                    r.resource_account = account.into();
+                },
+                Some(("resource", "partition `aws-cn`")),
+            );
+        }
+        check(
+            |r| r.resource = "arn:AWS:orders:eu-west-1:111122223333:order/42".into(),
+            Some(("resource", "partition `AWS`")),
         );
     }
 

@@ -175,6 +175,7 @@ pub fn assume(realm: &str, arn: &str, unique_id: &str, role: &str) -> AuthorizeA
         proof_bound: true,
         role_arn: format!("arn:aws:iam::{OURS}:role/{role}"),
         role_session_name: "s1".into(),
+        source_address: "10.1.2.3".into(),
         ..Default::default()
     }
 }
@@ -230,7 +231,7 @@ pub fn app(attached: bool) -> Record {
 }
 
 pub fn record(key: &str, kind: Kind) -> Record {
-    Record { key: key.into(), record: Some(kind) }
+    Record { key: key.into(), record: Some(kind), format: 1 }
 }
 
 pub fn signing_key(key: &SigningKey, revoked: bool) -> Record {

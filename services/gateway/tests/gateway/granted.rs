@@ -26,7 +26,6 @@ async fn verified(system: &System, response: &ExchangeResponse, audience: &str) 
         public: PublicKey::from_jwk(&jwk.to_string()).unwrap(),
         accept_until: i64::MAX,
         revoked: false,
-        revision: String::new(),
     });
     let keys: KeySet = keys.collect();
     let expected = Expected { issuer: &system.gateway.issuer, audience, leeway: 5 };

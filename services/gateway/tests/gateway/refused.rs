@@ -1,7 +1,9 @@
 //! Proofs and callers that are refused, each with its own reason.
 
 use countersign_proto::{
-    decision::v1::{AuthorizeAssumeRoleResponse, Decision, DecisionReason},
+    decision::v1::{
+        AuthorizeAssumeRoleRequest, AuthorizeAssumeRoleResponse, Decision, DecisionReason,
+    },
     token::v1::ExchangeRequest,
 };
 use countersign_serve::{Fault, grpc::wait_until_serving};
@@ -11,6 +13,7 @@ use tonic::Code;
 use crate::{
     decision::{allow, deny},
     proofs::{INACTIVE_KEY, Workload, request, spoil},
+    store::CONSUMED_AT,
     sts,
     system::{SERVICE, System, now},
 };
@@ -183,6 +186,90 @@ async fn what_the_decision_service_denies() {
     let refused = system.exchange(local.sign(request())).await.unwrap_err();
     assert_eq!((refused.code, refused.reason.as_str()), (Code::InvalidArgument, "ValidationError"));
     assert_eq!(system.store.calls("ConsumeProof"), 0, "nothing is spent for who is denied");
+}
+
+/// A decision service that lagged at first: the grant was taken back before the proof was spent.
+#[tokio::test]
+async fn m5_an_old_grant_is_not_used() {
+    let system = System::start().await;
+    system.ready().await;
+    for workload in [
+        Workload::local(&system.gateway.issuer),
+        Workload::external(&system.gateway.issuer, &system.sts.origin),
+    ] {
+        let before = system.decision.asked().len();
+        system.decision.answers(|request| {
+            Ok(if request.at_least_revision.is_empty() {
+                AuthorizeAssumeRoleResponse { pin_required: true, ..allow(request) }
+            } else {
+                deny(DecisionReason::NoTrustAllow)
+            })
+        });
+        let refused = system.exchange(workload.sign(request())).await.unwrap_err();
+        assert_eq!(
+            (refused.code, refused.reason.as_str()),
+            (Code::PermissionDenied, "AccessDenied"),
+            "{refused:?}"
+        );
+        let asked = system.decision.asked().split_off(before);
+        let [first, second] = asked.as_slice() else { panic!("{asked:?}") };
+        assert_eq!(second.at_least_revision, CONSUMED_AT);
+        let floor = first.at_least_revision.clone();
+        assert_eq!(
+            first,
+            &AuthorizeAssumeRoleRequest { at_least_revision: floor, ..second.clone() },
+            "the same question"
+        );
+    }
+    assert_eq!(system.store.calls("ConsumeProof"), 2);
+    assert_eq!(system.store.calls("PinPrincipal"), 0, "nobody is pinned for who is denied");
+}
+
+/// What is minted is what the second answer says.
+#[tokio::test]
+async fn m5_the_second_answer_counts() {
+    let system = System::start().await;
+    system.ready().await;
+    let local = Workload::local(&system.gateway.issuer);
+    system.decision.answers(|request| {
+        Ok(if request.at_least_revision.is_empty() {
+            // Nothing is pinned of the first answer: for a local caller that would be refused.
+            AuthorizeAssumeRoleResponse { pin_required: true, ..allow(request) }
+        } else {
+            AuthorizeAssumeRoleResponse { duration_seconds: 900, ..allow(request) }
+        })
+    });
+    let asked = ExchangeRequest { duration_seconds: 0, ..request() };
+    assert_eq!(system.exchange(local.sign(asked)).await.unwrap().expires_in, 900);
+
+    let check = async |revision: &'static str, code: Code, reason: &str| {
+        system.decision.answers(move |request| {
+            let mut answer = allow(request);
+            if !request.at_least_revision.is_empty() {
+                answer.revision = revision.into();
+            }
+            Ok(answer)
+        });
+        let refused = system.exchange(local.sign(request())).await.unwrap_err();
+        assert_eq!((refused.code, refused.reason.as_str()), (code, reason), "{refused:?}");
+    };
+    check("teststore:8", Code::Internal, "ServiceFailure").await;
+    check("otherstore:9", Code::Unavailable, "OtherStore").await;
+    // It follows another store, or is not there yet.
+    for (code, expected) in [
+        (Code::FailedPrecondition, (Code::Unavailable, "OtherStore")),
+        (Code::Unavailable, (Code::Unavailable, "ServiceUnavailable")),
+    ] {
+        system.decision.answers(move |request| {
+            if request.at_least_revision.is_empty() {
+                Ok(allow(request))
+            } else {
+                Err(Fault::new(code, "R", "words").into())
+            }
+        });
+        let refused = system.exchange(local.sign(request())).await.unwrap_err();
+        assert_eq!((refused.code, refused.reason.as_str()), expected, "{refused:?}");
+    }
 }
 
 #[tokio::test]

@@ -28,6 +28,8 @@ use crate::{
 };
 
 pub const STORE_ID: &str = "teststore";
+/// The revision of every spent proof.
+pub const CONSUMED_AT: &str = "teststore:9";
 
 pub struct Store {
     identities: ServiceIdentities,
@@ -77,7 +79,7 @@ impl Store {
         let mut inner = self.inner.lock().unwrap();
         let number = *self.revision.borrow() + 1;
         let revision = format!("{STORE_ID}:{number}");
-        let record = Record { key: key.to_owned(), record: Some(value) };
+        let record = Record { key: key.to_owned(), record: Some(value), format: 1 };
         inner.records.insert(key.to_owned(), record.clone());
         let change =
             WatchChange { revision: revision.clone(), put: vec![record], deleted: Vec::new() };
@@ -111,7 +113,7 @@ impl Store {
 
     pub fn revoke_all_keys(&self) {
         let keys: Vec<_> = self.with(|inner| inner.records.values().cloned().collect());
-        for Record { key, record } in keys {
+        for Record { key, record, format: _ } in keys {
             if let Some(record::Record::SigningKey(mut record)) = record {
                 record.revoked = true;
                 self.put(&key, record::Record::SigningKey(record));
@@ -157,7 +159,7 @@ impl Store {
             return Err(Status::invalid_argument("expire_time"));
         }
         if self.with(|inner| inner.consumed.insert(request.replay_key)) {
-            Ok(ConsumeProofResponse { revision: format!("{STORE_ID}:9") })
+            Ok(ConsumeProofResponse { revision: CONSUMED_AT.into() })
         } else {
             Err(Fault::new(Code::AlreadyExists, "ProofAlreadyUsed", "used").into())
         }
