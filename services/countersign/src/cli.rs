@@ -1,0 +1,383 @@
+//! The arguments: their names, their defaults, and the help that people read first.
+
+use std::{net::IpAddr, path::PathBuf};
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use countersign_gateway::StsEndpoint;
+use countersign_policy::{arn::AccountId, findings::DocumentKind};
+use countersign_serve::telemetry::LogFormat;
+use countersign_sigv4::fields::is_region;
+
+/// Where `up` keeps everything, unless told otherwise.
+pub const DEFAULT_DATA_DIR: &str = "./countersign-data";
+
+const TOP_EXAMPLES: &str = "\
+Start here:
+  countersign demo                  the five classic use cases, end to end, in seconds
+  countersign up                    policy store, decision service and token gateway on this machine
+  countersign policy check p.json   what a reviewer would say of a policy
+
+Exit status: 0 it worked, 1 a check failed or something went wrong, 2 the input or the arguments are wrong.";
+
+const UP_EXAMPLES: &str = "\
+Examples:
+  countersign up
+  countersign up --account 123456789012 --data-dir /tmp/cs
+  countersign up --policy-store-port 0 --decision-port 0 --gateway-port 0 --http-port 0
+  countersign up --sts-endpoint 'us-east-1=http://127.0.0.1:5000/;accounts=123456789012'
+
+The data folder then holds root-credentials.json (the account root's access key, in the form of AWS's credential_process),
+admin.token (a bearer token of the administrator role, renewed while this runs) and endpoints.json (what listens where).
+
+Exit status: 0 after Ctrl-C or SIGTERM, 1 when a service ended by itself or could not start, 2 for wrong arguments.";
+
+const DEMO_EXAMPLES: &str = "\
+EC2 -> S3, Lambda -> DynamoDB, ECS task -> Secrets Manager, CodeBuild -> ECR, CloudFormation with a service role: for each a
+role, its policy, a proof, a token, what it allows and what it denies, and the same call after the policy was detached.
+
+Exit status: 0 when every step came out as it should, else 1.";
+
+const SIMULATE_EXAMPLES: &str = "\
+Examples:
+  countersign simulate --cases tests/conformance/rules.jsonl --check
+  head -3 tests/conformance/sample.jsonl | countersign simulate --cases -
+
+A case is one JSON object a line; tests/conformance has many, and a README of the format. The answer is one
+{\"id\":...,\"decision\":...} a case, in the order of the input; with --check, only the cases that came out otherwise.
+A line that is no case is reported on standard error as `line N: ...`, and the rest is still answered.
+
+Exit status: 0 all answered, 1 a decision differs from what was expected (--check), 2 a line is malformed.";
+
+const CHECK_EXAMPLES: &str = "\
+Examples:
+  countersign policy check my-policy.json
+  countersign policy check --kind trust ec2-trust-policy.json
+  countersign policy check --output json - < my-policy.json
+
+Exit status: 0 no errors (there may be warnings), 1 an error in a document, 2 a file cannot be read.";
+
+const PROOF_EXAMPLES: &str = "\
+Example:
+  countersign proof --credentials key.json --role-arn arn:aws:iam::000000000000:role/R \\
+      --role-session-name me --audience orders |
+    grpcurl -plaintext -d @ 127.0.0.1:7403 countersign.token.v1.TokenExchangeService/Exchange
+
+Credentials come from --credentials, else from AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and AWS_SESSION_TOKEN. The file is of
+the form of AWS's credential_process (as root-credentials.json is), or what CreateAccessKey answered. A proof is good once, for a
+minute; the output holds it, and is as good as a password for so long.
+
+Exit status: 0 a request was printed, 2 the credentials or the arguments are wrong.";
+
+/// AWS IAM, for the services you write yourself: policies, roles, short-lived tokens, and one answer for every call.
+#[derive(Debug, Parser)]
+#[command(name = "countersign", version, after_help = TOP_EXAMPLES)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Run the policy store, the decision service and the token gateway on this machine, until Ctrl-C
+    Up(UpArgs),
+    /// Run everything in a temporary folder and watch five use cases go through it
+    Demo(DemoArgs),
+    /// Decide conformance cases from a file, without any server
+    Simulate(SimulateArgs),
+    /// Work with policy documents
+    #[command(subcommand)]
+    Policy(PolicyCommand),
+    /// Sign a proof of who you are, and print the ExchangeRequest for it (grpcurl cannot sign)
+    Proof(ProofArgs),
+}
+
+/// Work with policy documents.
+#[derive(Debug, Subcommand)]
+pub enum PolicyCommand {
+    /// Parse and validate policy documents, and say where what is wrong
+    Check(CheckArgs),
+}
+
+/// Where logs go is standard error, always.
+#[derive(Args, Clone, Debug)]
+pub struct LogArgs {
+    /// What to log, as a tracing filter: `info`, `warn,countersign_gateway=debug`
+    #[arg(long, value_name = "FILTER", conflicts_with = "verbose")]
+    pub log: Option<String>,
+    /// How a log line looks
+    #[arg(long, value_enum, default_value_t = Format::Text, value_name = "FORMAT")]
+    pub log_format: Format,
+    /// Log what Countersign does (-v), and more of it (-vv)
+    #[arg(short, long, action = clap::ArgAction::Count)]
+    pub verbose: u8,
+}
+
+impl LogArgs {
+    /// The filter asked for.
+    #[must_use]
+    pub fn filter(&self) -> &str {
+        match (&self.log, self.verbose) {
+            (Some(filter), _) => filter,
+            (None, 0) => "warn",
+            (None, 1) => "warn,countersign=info",
+            (None, _) => "warn,countersign=debug",
+        }
+    }
+}
+
+/// How a log line looks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    // A docstring here would stretch every page of help: text is for people, json for machines.
+    Text,
+    Json,
+}
+
+impl From<Format> for LogFormat {
+    fn from(format: Format) -> Self {
+        match format {
+            Format::Text => Self::Text,
+            Format::Json => Self::Json,
+        }
+    }
+}
+
+/// `countersign up`.
+#[derive(Args, Debug)]
+#[command(after_help = UP_EXAMPLES)]
+pub struct UpArgs {
+    /// The first account, whose administrator is the operator; fixed at the first start of a data folder
+    #[arg(long, value_name = "12-DIGITS", default_value = "000000000000")]
+    pub account: AccountId,
+    /// Where everything is kept
+    #[arg(long, value_name = "DIR", default_value = DEFAULT_DATA_DIR)]
+    pub data_dir: PathBuf,
+    /// The address to listen on; beyond loopback takes TLS, which is not there yet
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1")]
+    pub listen: IpAddr,
+    /// The policy store's gRPC port; 0 takes any free one
+    #[arg(long, value_name = "PORT", default_value_t = 7401)]
+    pub policy_store_port: u16,
+    /// The decision service's gRPC port; 0 takes any free one
+    #[arg(long, value_name = "PORT", default_value_t = 7402)]
+    pub decision_port: u16,
+    /// The token gateway's gRPC port; 0 takes any free one
+    #[arg(long, value_name = "PORT", default_value_t = 7403)]
+    pub gateway_port: u16,
+    /// The token gateway's HTTP port (JWKS, and AWS's STS); 0 takes any free one
+    #[arg(long, value_name = "PORT", default_value_t = 7400)]
+    pub http_port: u16,
+    /// The issuer of tokens and the audience of proofs, without a slash at the end; the HTTP port must answer there
+    /// [default: http://ADDRESS:HTTP-PORT]
+    #[arg(long, value_name = "URL")]
+    pub issuer: Option<String>,
+    /// The region of Countersign's own STS
+    #[arg(long, value_name = "REGION", default_value = "us-east-1", value_parser = region)]
+    pub region: String,
+    /// An STS besides AWS's own, which speaks for the listed accounts alone:
+    /// `us-east-1=http://127.0.0.1:5000/;accounts=123456789012[,...][;format=json]`; may be repeated
+    #[arg(long = "sts-endpoint", value_name = "ENDPOINT")]
+    pub sts_endpoints: Vec<StsEndpoint>,
+    /// Logs.
+    #[command(flatten)]
+    pub logs: LogArgs,
+}
+
+/// `countersign demo`.
+#[derive(Args, Debug)]
+#[command(after_help = DEMO_EXAMPLES)]
+pub struct DemoArgs {
+    /// Leave everything running afterwards, and say what to try; Ctrl-C ends it
+    #[arg(long)]
+    pub keep: bool,
+    /// Logs.
+    #[command(flatten)]
+    pub logs: LogArgs,
+}
+
+/// `countersign simulate`.
+#[derive(Args, Debug)]
+#[command(after_help = SIMULATE_EXAMPLES)]
+pub struct SimulateArgs {
+    /// The cases, one JSON object a line; `-` reads standard input
+    #[arg(long, value_name = "FILE")]
+    pub cases: PathBuf,
+    /// Compare with each case's `expect`, and print only what differs
+    #[arg(long)]
+    pub check: bool,
+}
+
+/// `countersign policy check`.
+#[derive(Args, Debug)]
+#[command(after_help = CHECK_EXAMPLES)]
+pub struct CheckArgs {
+    /// The documents; `-` reads standard input
+    #[arg(required = true, value_name = "FILE")]
+    pub files: Vec<PathBuf>,
+    /// What the documents are for: it decides which elements they may hold, and how long they may be
+    #[arg(long, value_enum, default_value_t = Kind::Managed)]
+    pub kind: Kind,
+    /// For people or for machines
+    #[arg(short, long, value_enum, default_value_t = Format::Text)]
+    pub output: Format,
+}
+
+/// What a document is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Kind {
+    /// A managed policy
+    Managed,
+    /// A role's trust policy
+    Trust,
+    /// A resource's own policy
+    Resource,
+    /// A user's inline policy
+    InlineUser,
+    /// A role's inline policy
+    InlineRole,
+    /// A permissions boundary
+    Boundary,
+    /// A session policy
+    Session,
+    /// A service control policy
+    Scp,
+    /// A resource control policy
+    Rcp,
+}
+
+impl From<Kind> for DocumentKind {
+    fn from(kind: Kind) -> Self {
+        match kind {
+            Kind::Managed => Self::ManagedPolicy,
+            Kind::Trust => Self::TrustPolicy,
+            Kind::Resource => Self::ResourcePolicy,
+            Kind::InlineUser => Self::InlineUserPolicy,
+            Kind::InlineRole => Self::InlineRolePolicy,
+            Kind::Boundary => Self::PermissionsBoundary,
+            Kind::Session => Self::SessionPolicy,
+            Kind::Scp => Self::ServiceControlPolicy,
+            Kind::Rcp => Self::ResourceControlPolicy,
+        }
+    }
+}
+
+/// `countersign proof`.
+#[derive(Args, Debug)]
+#[command(after_help = PROOF_EXAMPLES)]
+pub struct ProofArgs {
+    /// The role to assume
+    #[arg(long, value_name = "ARN")]
+    pub role_arn: String,
+    /// A name for the session: 2 to 64 letters, digits and `_+=,.@-`
+    #[arg(long, value_name = "NAME")]
+    pub role_session_name: String,
+    /// The service that the token will be for; `countersign` for Countersign's own RPCs
+    #[arg(long, value_name = "NAME")]
+    pub audience: String,
+    /// How long the session lasts, 900 to the role's maximum [default: 3600]
+    #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(i32).range(900..=43_200))]
+    pub duration_seconds: Option<i32>,
+    /// What the trust policy's sts:ExternalId is compared with
+    #[arg(long, value_name = "ID")]
+    pub external_id: Option<String>,
+    /// The gateway's own name, which the proof is made for [default: `http` of the data folder's endpoints.json]
+    #[arg(long, value_name = "URL", conflicts_with = "data_dir")]
+    pub issuer: Option<String>,
+    /// The data folder of a running `up`, whose endpoints.json is read
+    #[arg(long, value_name = "DIR", default_value = DEFAULT_DATA_DIR)]
+    pub data_dir: PathBuf,
+    /// The STS that knows the credentials: `https://sts.eu-west-1.amazonaws.com/` for AWS's [default: Countersign's own]
+    #[arg(long, value_name = "URL")]
+    pub sts_endpoint: Option<String>,
+    /// That STS's region
+    #[arg(long, value_name = "REGION", default_value = "us-east-1", value_parser = region)]
+    pub sts_region: String,
+    /// A file with the access key [default: the environment's AWS_ACCESS_KEY_ID, ...]
+    #[arg(long, value_name = "FILE")]
+    pub credentials: Option<PathBuf>,
+    /// Make the presigned form (a GET whose signature is in the query) instead of the header-signed one
+    #[arg(long)]
+    pub presigned: bool,
+}
+
+fn region(text: &str) -> Result<String, String> {
+    if is_region(text) {
+        Ok(text.to_owned())
+    } else {
+        Err(format!("`{text}` is no region; a region looks like `us-east-1`"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    fn check(line: &str, good: bool) {
+        let words = line.split_whitespace();
+        let parsed = Cli::try_parse_from(std::iter::once("countersign").chain(words));
+        assert_eq!(
+            parsed.is_ok(),
+            good,
+            "{line}: {:?}",
+            parsed.err().map(|error| error.to_string())
+        );
+    }
+
+    #[test]
+    fn the_definition_holds_together() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn lines_that_people_type() {
+        check("up", true);
+        check("up --account 123456789012 --data-dir /tmp/x --http-port 0 -v", true);
+        check("up --sts-endpoint us-east-1=http://127.0.0.1:5000/;accounts=123456789012", true);
+        check(
+            "up --sts-endpoint us-east-1=http://127.0.0.1:5000/;accounts=1 --region us-east-1",
+            false,
+        );
+        check("up --account 12345678901", false);
+        check("up --listen localhost", false);
+        check("up --listen ::1", true);
+        check("up --region moon", false);
+        check("up --http-port 65536", false);
+        check("up --log info --verbose", false);
+        check("demo", true);
+        check("demo --keep --log debug", true);
+        check("simulate --cases -", true);
+        check("simulate --cases f.jsonl --check", true);
+        check("simulate f.jsonl", false);
+        check("policy check a.json b.json --kind trust -o json", true);
+        check("policy check", false);
+        check("policy check a.json --kind group", false);
+        check("proof --role-arn r --role-session-name s --audience a", true);
+        check("proof --role-arn r --role-session-name s", false);
+        check("proof --role-arn r --role-session-name s --audience a --duration-seconds 60", false);
+        check(
+            "proof --role-arn r --role-session-name s --audience a --issuer http://x --data-dir d",
+            false,
+        );
+        // A secret in the arguments would be in every process list.
+        check("proof --role-arn r --role-session-name s --audience a --secret-access-key x", false);
+        check("", false);
+        check("serve", false);
+    }
+
+    #[test]
+    fn filters() {
+        let check = |line: &[&str], expected: &str| {
+            let parsed = Cli::try_parse_from(["countersign", "demo"].iter().chain(line)).unwrap();
+            let Command::Demo(args) = parsed.command else { panic!("no demo") };
+            assert_eq!(args.logs.filter(), expected);
+        };
+        check(&[], "warn");
+        check(&["-v"], "warn,countersign=info");
+        check(&["-vv"], "warn,countersign=debug");
+        check(&["--log", "trace"], "trace");
+    }
+}

@@ -1,0 +1,34 @@
+//! The one binary people type: arguments in, an exit status out.
+
+use std::process::ExitCode;
+
+use clap::Parser;
+use countersign::{
+    cli::{Cli, Command, PolicyCommand},
+    demo,
+    exit::Exit,
+    policy_check, proof, simulate, up,
+};
+
+fn main() -> ExitCode {
+    let exit = match Cli::parse().command {
+        Command::Up(args) => on_runtime(up::run(args)),
+        Command::Demo(args) => on_runtime(demo::run(args)),
+        Command::Simulate(args) => simulate::run(&args),
+        Command::Policy(PolicyCommand::Check(args)) => policy_check::run(&args),
+        Command::Proof(args) => proof::run(&args),
+    };
+    exit.into()
+}
+
+fn on_runtime(command: impl Future<Output = Exit>) -> Exit {
+    match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => {
+            let exit = runtime.block_on(command);
+            // Everything was drained, or is to end at once: no task is waited for.
+            runtime.shutdown_background();
+            exit
+        }
+        Err(error) => Exit::failed(format_args!("cannot start: {error}")),
+    }
+}

@@ -1,0 +1,463 @@
+//! `countersign up`: the three unchanged services in one process, talking gRPC over loopback.
+//!
+//! All sockets are bound first; then, each once the one before it is SERVING: policy store → decision service → token gateway →
+//! `admin.token` → `endpoints.json`, whose appearance says that everything is there. They end in the reverse order.
+
+mod admin;
+mod services;
+
+use std::{
+    fs, io,
+    net::{IpAddr, Ipv4Addr, SocketAddr},
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use countersign_gateway::StsEndpoint;
+use countersign_policy::arn::AccountId;
+use countersign_policy_store::{ADMINISTRATOR, SERVICE_NAME as POLICY_STORE};
+use countersign_proto::token::v1::token_exchange_service_server::SERVICE_NAME as GATEWAY;
+use countersign_serve::{
+    ServiceCredential, ServiceIdentities, ServiceName, ServiceSecret,
+    grpc::{NotServing, origin, wait_until_serving},
+    identity::NoRandomness,
+    listener::{self, BindError},
+    shutdown::signal,
+    telemetry,
+};
+use tokio::{net::TcpListener, task::JoinHandle};
+
+use crate::{
+    cli::UpArgs,
+    credentials::CredentialsError,
+    endpoints::{self, Endpoints, authority},
+    exit::Exit,
+    proof::Place,
+};
+
+use countersign_decision::SERVICE_NAME as DECISION;
+use services::Services;
+
+/// The administrator's bearer token, in the data folder.
+pub const ADMIN_TOKEN: &str = "admin.token";
+
+/// A store that replays a long log takes its time.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// What to run, and where.
+#[derive(Clone, Debug)]
+pub struct UpOptions {
+    /// The first account.
+    pub account: AccountId,
+    /// Where everything is kept.
+    pub data_dir: PathBuf,
+    /// The address to listen on.
+    pub listen: IpAddr,
+    /// Port 0 takes any free one; so do the others.
+    pub policy_store_port: u16,
+    /// The decision service's.
+    pub decision_port: u16,
+    /// The gateway's, gRPC.
+    pub gateway_port: u16,
+    /// The gateway's, HTTP.
+    pub http_port: u16,
+    /// The issuer, if it is not the HTTP port's origin.
+    pub issuer: Option<String>,
+    /// The region of Countersign's own STS.
+    pub region: String,
+    /// STS endpoints besides AWS's own and Countersign's.
+    pub sts_endpoints: Vec<StsEndpoint>,
+}
+
+impl UpOptions {
+    /// Everything on free loopback ports.
+    #[must_use]
+    pub fn on_free_ports(account: AccountId, data_dir: impl Into<PathBuf>) -> Self {
+        Self {
+            account,
+            data_dir: data_dir.into(),
+            listen: IpAddr::V4(Ipv4Addr::LOCALHOST),
+            policy_store_port: 0,
+            decision_port: 0,
+            gateway_port: 0,
+            http_port: 0,
+            issuer: None,
+            region: "us-east-1".to_owned(),
+            sts_endpoints: Vec::new(),
+        }
+    }
+}
+
+/// Why it did not start, or ended.
+#[derive(Debug, thiserror::Error)]
+pub enum UpError {
+    /// A socket.
+    #[error(transparent)]
+    Bind(#[from] BindError),
+    /// A socket that does not know its address.
+    #[error("a socket does not know its address: {0}")]
+    Address(io::Error),
+    /// No secrets for the services.
+    #[error(transparent)]
+    NoRandomness(#[from] NoRandomness),
+    /// A service that does not come up.
+    #[error(transparent)]
+    NotServing(#[from] NotServing),
+    /// The policy store failed.
+    #[error("the policy store ended: {0}")]
+    PolicyStore(#[from] countersign_policy_store::Error),
+    /// The decision service failed.
+    #[error("the decision service ended: {0}")]
+    Decision(#[from] countersign_decision::Error),
+    /// The gateway failed.
+    #[error("the token gateway ended: {0}")]
+    Gateway(#[from] countersign_gateway::Error),
+    /// A service that ended without a reason, or panicked.
+    #[error("the {0} ended by itself")]
+    Ended(&'static str),
+    /// The root's access key.
+    #[error(transparent)]
+    Credentials(#[from] CredentialsError),
+    /// The administrator's first token.
+    #[error("no token for role/{ADMINISTRATOR}: {0}")]
+    Admin(#[from] admin::AdminError),
+    /// A file in the data folder.
+    #[error("cannot write `{}`: {error}", path.display())]
+    Write {
+        /// The file.
+        path: PathBuf,
+        /// The system's word.
+        error: io::Error,
+    },
+}
+
+/// Everything, SERVING.
+#[derive(Debug)]
+pub struct Running {
+    /// What listens where.
+    pub endpoints: Endpoints,
+    /// The issuer of tokens, and the audience of proofs.
+    pub issuer: String,
+    /// The region of Countersign's own STS.
+    pub region: String,
+    /// The first account.
+    pub account: AccountId,
+    /// Where everything is kept.
+    pub data_dir: PathBuf,
+    /// The administrator's bearer token, renewed.
+    pub admin_token_path: PathBuf,
+    /// The root's access key.
+    pub root_credentials_path: PathBuf,
+    services: Services,
+    renewal: JoinHandle<()>,
+}
+
+struct Listeners {
+    policy_store: TcpListener,
+    decision: TcpListener,
+    gateway: TcpListener,
+    http: TcpListener,
+}
+
+/// Starts everything, and returns once all of it is SERVING.
+///
+/// # Errors
+/// See [`UpError`]. What had been started is drained before.
+pub async fn start(options: UpOptions) -> Result<Running, UpError> {
+    let listeners = bind(&options).await?;
+    let mut services = Services::default();
+    match start_on(options, listeners, &mut services).await {
+        Ok(Started { endpoints, issuer, region, account, data_dir, renewal }) => Ok(Running {
+            admin_token_path: data_dir.join(ADMIN_TOKEN),
+            root_credentials_path: root_credentials(&data_dir),
+            endpoints,
+            issuer,
+            region,
+            account,
+            data_dir,
+            services,
+            renewal,
+        }),
+        Err(error) => {
+            services.drain().await;
+            Err(error)
+        }
+    }
+}
+
+struct Started {
+    endpoints: Endpoints,
+    issuer: String,
+    region: String,
+    account: AccountId,
+    data_dir: PathBuf,
+    renewal: JoinHandle<()>,
+}
+
+async fn start_on(
+    options: UpOptions,
+    listeners: Listeners,
+    services: &mut Services,
+) -> Result<Started, UpError> {
+    let UpOptions { account, data_dir, issuer, region, sts_endpoints, .. } = options;
+    let endpoints = endpoints_of(&listeners).map_err(UpError::Address)?;
+    let issuer = issuer.unwrap_or_else(|| endpoints.http.clone());
+    // How the parts know each other: secrets that live as long as this process (DESIGN.md section 9).
+    let (decision_secret, gateway_secret) =
+        (ServiceSecret::generate()?, ServiceSecret::generate()?);
+
+    let config = countersign_policy_store::Config {
+        data_dir: data_dir.clone(),
+        account,
+        issuer: issuer.clone(),
+        region: region.clone(),
+        identities: ServiceIdentities::default()
+            .accept(ServiceName::Decision, decision_secret.clone())
+            .accept(ServiceName::Gateway, gateway_secret.clone()),
+    };
+    services.start("policy store", |shutdown| async {
+        Ok(countersign_policy_store::serve(config, listeners.policy_store, shutdown).await?)
+    });
+    serving(services, &endpoints.policy_store, POLICY_STORE).await?;
+    // The store is ours, so these files are of a process that is gone.
+    remove_stale(&data_dir)?;
+
+    let config = countersign_decision::Config::new(
+        issuer.clone(),
+        endpoints.policy_store.clone(),
+        ServiceCredential::new(&decision_secret),
+        ServiceIdentities::default().accept(ServiceName::Gateway, gateway_secret.clone()),
+    );
+    services.start("decision service", |shutdown| async {
+        Ok(countersign_decision::serve(config, listeners.decision, shutdown).await?)
+    });
+    serving(services, &endpoints.decision, DECISION).await?;
+
+    let config = countersign_gateway::Config {
+        issuer: issuer.clone(),
+        region: region.clone(),
+        partition: "aws".to_owned(),
+        policy_store: endpoints.policy_store.clone(),
+        decision: endpoints.decision.clone(),
+        credential: ServiceCredential::new(&gateway_secret),
+        identities: ServiceIdentities::default().accept(ServiceName::Decision, decision_secret),
+        sts_endpoints,
+        name: "gateway".to_owned(),
+    };
+    let sockets = countersign_gateway::Listeners { grpc: listeners.gateway, http: listeners.http };
+    services.start("token gateway", |shutdown| async {
+        Ok(countersign_gateway::serve(config, sockets, shutdown).await?)
+    });
+    serving(services, &endpoints.gateway, GATEWAY).await?;
+
+    let administrator = admin::Administrator {
+        account,
+        gateway: endpoints.gateway.clone(),
+        place: Place::own(issuer.clone(), region.clone()),
+        root_credentials: root_credentials(&data_dir),
+        token_file: data_dir.join(ADMIN_TOKEN),
+    };
+    let first = administrator.renew().await?;
+    let renewal = tokio::spawn(administrator.keep_renewed(first));
+    endpoints
+        .write(&data_dir)
+        .map_err(|error| UpError::Write { path: data_dir.join(endpoints::FILE), error })?;
+    Ok(Started { endpoints, issuer, region, account, data_dir, renewal })
+}
+
+async fn bind(options: &UpOptions) -> Result<Listeners, BindError> {
+    let at = |port| listener::bind(SocketAddr::new(options.listen, port));
+    Ok(Listeners {
+        policy_store: at(options.policy_store_port).await?,
+        decision: at(options.decision_port).await?,
+        gateway: at(options.gateway_port).await?,
+        http: at(options.http_port).await?,
+    })
+}
+
+fn endpoints_of(listeners: &Listeners) -> io::Result<Endpoints> {
+    Ok(Endpoints {
+        policy_store: origin(&listeners.policy_store)?,
+        decision: origin(&listeners.decision)?,
+        gateway: origin(&listeners.gateway)?,
+        http: origin(&listeners.http)?,
+    })
+}
+
+/// A service that ends while it is waited for says why.
+async fn serving(services: &mut Services, origin: &str, service_name: &str) -> Result<(), UpError> {
+    tokio::select! {
+        served = wait_until_serving(origin, service_name, PATIENCE) => Ok(served?),
+        error = services.ended() => Err(error),
+    }
+}
+
+fn root_credentials(data_dir: &Path) -> PathBuf {
+    data_dir.join("root-credentials.json")
+}
+
+fn remove_stale(data_dir: &Path) -> Result<(), UpError> {
+    for name in [ADMIN_TOKEN, endpoints::FILE] {
+        let path = data_dir.join(name);
+        match fs::remove_file(&path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                return Err(UpError::Write { path, error });
+            }
+            Ok(()) | Err(_) => {}
+        }
+    }
+    Ok(())
+}
+
+impl Running {
+    /// Resolves when a service ends by itself, which none should.
+    pub async fn ended(&mut self) -> UpError {
+        self.services.ended().await
+    }
+
+    /// Drains gateway, decision service and policy store, in this order.
+    pub async fn shutdown(mut self) {
+        self.renewal.abort();
+        // Aborted, or not: after this it writes no more.
+        let _ = self.renewal.await;
+        if let Err(error) = remove_stale(&self.data_dir) {
+            tracing::warn!(%error, "left behind");
+        }
+        self.services.drain().await;
+    }
+}
+
+/// `countersign up`.
+pub async fn run(args: UpArgs) -> Exit {
+    if let Err(error) = telemetry::start(args.logs.filter(), args.logs.log_format.into()) {
+        return Exit::bad_input(error);
+    }
+    let options = UpOptions {
+        account: args.account,
+        data_dir: args.data_dir,
+        listen: args.listen,
+        policy_store_port: args.policy_store_port,
+        decision_port: args.decision_port,
+        gateway_port: args.gateway_port,
+        http_port: args.http_port,
+        issuer: args.issuer,
+        region: args.region,
+        sts_endpoints: args.sts_endpoints,
+    };
+    let running = tokio::select! {
+        started = start(options) => match started {
+            Ok(running) => running,
+            Err(error) => return Exit::failed(error),
+        },
+        () = signal() => return Exit::Done,
+    };
+    print!("{}", welcome(&running));
+    until_told(running).await
+}
+
+/// Runs until Ctrl-C or SIGTERM, then drains; a second one ends it at once.
+pub async fn until_told(mut running: Running) -> Exit {
+    let error = tokio::select! {
+        () = signal() => None,
+        error = running.ended() => Some(error),
+    };
+    eprintln!("countersign: ending; once more ends it at once");
+    tokio::select! {
+        () = running.shutdown() => match error {
+            None => Exit::Done,
+            Some(error) => Exit::failed(error),
+        },
+        () = signal() => Exit::failed("ended without draining"),
+    }
+}
+
+/// What listens where, and lines to paste.
+#[must_use]
+pub fn welcome(running: &Running) -> String {
+    let Running {
+        endpoints,
+        issuer,
+        account,
+        data_dir,
+        admin_token_path,
+        root_credentials_path,
+        ..
+    } = running;
+    let Endpoints { policy_store, decision, gateway, http } = endpoints;
+    let (policy_store, decision, gateway) =
+        (authority(policy_store), authority(decision), authority(gateway));
+    let admin = quoted(admin_token_path);
+    let root = quoted(root_credentials_path);
+    let folder = quoted(data_dir);
+    let bearer = format!("-H \"authorization: Bearer $(cat {admin})\"");
+    format!(
+        r#"Countersign is up. Account {account}, issuer {issuer}, data in {folder}
+
+  policy store       {policy_store}   {POLICY_STORE}
+  decision service   {decision}   {DECISION}
+  token gateway      {gateway}   {GATEWAY}
+  http               {http}   /.well-known/jwks.json, AWS's STS at /
+
+  admin token        {admin}   (a bearer token of role/{ADMINISTRATOR}; renewed while this runs)
+  root credentials   {root}   (the root's access key, as AWS's credential_process)
+
+Lines to paste into another terminal:
+
+  # what there is
+  grpcurl -plaintext {policy_store} list
+  grpcurl -plaintext {decision} describe {DECISION}.Authorize
+  grpcurl -plaintext -d '{{"service":"{DECISION}"}}' {decision} grpc.health.v1.Health/Check
+
+  # the roles
+  grpcurl -plaintext {bearer} {policy_store} {POLICY_STORE}/ListRoles
+
+  # may the administrator role read an object?
+  grpcurl -plaintext {bearer} \
+    -d '{{"principal_arn":"arn:aws:iam::{account}:role/{ADMINISTRATOR}","action":"s3:GetObject","resource":"arn:aws:s3:::my-bucket/a","resource_account":"{account}"}}' \
+    {decision} {DECISION}/Authorize
+
+  # a token of the administrator role for the service `orders`
+  countersign proof --data-dir {folder} --credentials {root} --audience orders \
+    --role-arn arn:aws:iam::{account}:role/{ADMINISTRATOR} --role-session-name me |
+    grpcurl -plaintext -d @ {gateway} {GATEWAY}/Exchange
+
+Ctrl-C ends it.
+"#
+    )
+}
+
+/// As a shell reads it back.
+fn quoted(path: &Path) -> String {
+    let text = path.display().to_string();
+    let plain = |c: char| c.is_ascii_alphanumeric() || "/._-+,@%:=".contains(c);
+    if !text.is_empty() && text.chars().all(plain) {
+        text
+    } else {
+        format!("'{}'", text.replace('\'', "'\\''"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_for_a_shell() {
+        let check = |path: &str, expected: &str| assert_eq!(quoted(Path::new(path)), expected);
+        check("./countersign-data/admin.token", "./countersign-data/admin.token");
+        check("/tmp/my data", "'/tmp/my data'");
+        check("it's $HOME", "'it'\\''s $HOME'");
+        check("", "''");
+    }
+
+    #[tokio::test]
+    async fn beyond_loopback_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut options =
+            UpOptions::on_free_ports("123456789012".parse().unwrap(), folder.path().join("data"));
+        options.listen = "0.0.0.0".parse().unwrap();
+        let error = start(options).await.err().unwrap();
+        assert!(matches!(error, UpError::Bind(BindError::NotLoopback { .. })), "{error}");
+        assert!(!folder.path().join("data").exists());
+    }
+}
