@@ -126,8 +126,10 @@ impl Exchange {
         let caller = self.sts.ask(proof).await?;
         caller.arn().clone_into(&mut account.principal);
 
-        // Whether the proof is worth spending; nothing is minted from this answer.
-        self.authorize(asked, &caller, source, None, account).await?;
+        // Whether the proof is worth spending; nothing is minted from this answer. What this gateway has heard of, such as a role made a
+        // moment ago, the decision service must have heard of too.
+        let heard = self.keys.heard();
+        self.authorize(asked, &caller, source, heard.as_ref(), account).await?;
         let spent = self.consume(proof).await?;
         // The decision service may have lagged. Nothing that was committed before the proof was spent is unknown to the second answer,
         // so that no old grant is used (DESIGN.md section 6).

@@ -82,6 +82,11 @@ impl Keys {
         Ok(signer)
     }
 
+    /// The store's revision that this gateway has heard of; none before its first snapshot.
+    pub fn heard(&self) -> Option<Revision> {
+        self.replica.now().ok().map(|view| view.revision().clone())
+    }
+
     /// All gateways' keys, as the replica has them; none before its first snapshot.
     #[must_use]
     pub fn known(&self) -> KeySet {

@@ -199,7 +199,7 @@ async fn m5_an_old_grant_is_not_used() {
     ] {
         let before = system.decision.asked().len();
         system.decision.answers(|request| {
-            Ok(if request.at_least_revision.is_empty() {
+            Ok(if request.at_least_revision != CONSUMED_AT {
                 AuthorizeAssumeRoleResponse { pin_required: true, ..allow(request) }
             } else {
                 deny(DecisionReason::NoTrustAllow)
@@ -232,7 +232,7 @@ async fn m5_the_second_answer_counts() {
     system.ready().await;
     let local = Workload::local(&system.gateway.issuer);
     system.decision.answers(|request| {
-        Ok(if request.at_least_revision.is_empty() {
+        Ok(if request.at_least_revision != CONSUMED_AT {
             // Nothing is pinned of the first answer: for a local caller that would be refused.
             AuthorizeAssumeRoleResponse { pin_required: true, ..allow(request) }
         } else {
@@ -245,7 +245,7 @@ async fn m5_the_second_answer_counts() {
     let check = async |revision: &'static str, code: Code, reason: &str| {
         system.decision.answers(move |request| {
             let mut answer = allow(request);
-            if !request.at_least_revision.is_empty() {
+            if request.at_least_revision == CONSUMED_AT {
                 answer.revision = revision.into();
             }
             Ok(answer)
@@ -261,7 +261,7 @@ async fn m5_the_second_answer_counts() {
         (Code::Unavailable, (Code::Unavailable, "ServiceUnavailable")),
     ] {
         system.decision.answers(move |request| {
-            if request.at_least_revision.is_empty() {
+            if request.at_least_revision != CONSUMED_AT {
                 Ok(allow(request))
             } else {
                 Err(Fault::new(code, "R", "words").into())
