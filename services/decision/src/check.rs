@@ -19,6 +19,7 @@ use crate::{
     authn::{Call, Caller},
     convert::{self, Asked, Check, Owner, Question, decision_name},
     decider::{self, Decider},
+    effort,
     error::Refusal,
     sentence::{arn_noun, sentence},
     session::{self, NoSession, Session},
@@ -198,6 +199,7 @@ fn consider(
         policies.resource = role_asked_about(world, &resource.arn).map(|role| role.trust.clone());
     }
     let request = Request { principal: subject.principal, action, resource, context };
+    effort::affordable(&request, &policies, depth == Depth::Explanation)?;
     Ok(Matter::Open(Box::new((request, policies))))
 }
 
@@ -481,3 +483,5 @@ pub fn is_unknown(verdict: &Verdict) -> bool {
 
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod worst;

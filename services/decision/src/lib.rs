@@ -26,6 +26,7 @@ mod check;
 mod config;
 mod convert;
 mod decider;
+mod effort;
 mod error;
 mod grpc;
 mod sentence;

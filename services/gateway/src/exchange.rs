@@ -76,23 +76,22 @@ impl Exchange {
         request: ExchangeRequest,
         source: Option<IpAddr>,
     ) -> Result<ExchangeResponse, Refusal> {
-        let source = source.map(|address| address.to_canonical().to_string());
+        let source = source.map(|address| address.to_canonical());
         let mut account = Account::default();
-        let work = self.work(request, source.as_deref(), &mut account);
+        let work = self.work(request, source, &mut account);
         let outcome = tokio::time::timeout(DEADLINE, work).await.unwrap_or(Err(Refusal::TimedOut));
-        account.close(source.as_deref().unwrap_or_default(), &outcome);
+        account.close(&source.map(|address| address.to_string()).unwrap_or_default(), &outcome);
         outcome
     }
 
     async fn work(
         &self,
         request: ExchangeRequest,
-        source: Option<&str>,
+        source: Option<IpAddr>,
         account: &mut Account,
     ) -> Result<ExchangeResponse, Refusal> {
         let asked = Asked::parse(request, &self.partition)?;
-        // A trust policy's `NotIpAddress` would hold of an address that is missing.
-        let source = source.ok_or(Refusal::NoSourceAddress)?;
+        let source = known(source)?;
         account.role.clone_from(&asked.role_arn);
         account.session.clone_from(&asked.role_session_name);
         account.audience.clone_from(&asked.audience);
@@ -108,7 +107,7 @@ impl Exchange {
                     Unclaimed::Full => Refusal::Busy,
                 }
             })?;
-        let outcome = self.judge(&asked, &proof, source, account).await;
+        let outcome = self.judge(&asked, &proof, &source, account).await;
         // Nobody could judge it: the client may send it again. Any other end keeps the claim.
         if outcome.as_ref().is_err_and(Refusal::is_no_verdict) {
             claim.release();
@@ -253,6 +252,11 @@ impl Exchange {
     }
 }
 
+/// A trust policy's `NotIpAddress` would hold of an address that is missing.
+fn known(source: Option<IpAddr>) -> Result<String, Refusal> {
+    source.map(|address| address.to_string()).ok_or(Refusal::NoSourceAddress)
+}
+
 /// A verifier that has reached the later of the two knows the key, and the role as it was when it was granted (DESIGN.md section 6).
 fn later<'a>(key: &'a Revision, decision: &'a Revision) -> Result<&'a Revision, Refusal> {
     if key.store_id != decision.store_id {
@@ -383,6 +387,13 @@ mod tests {
         check("s:2", "s:1", Some("s:2"));
         check("s:2", "s:2", Some("s:2"));
         check("s:1", "t:2", None);
+    }
+
+    #[test]
+    fn m4_an_exchange_from_nowhere_is_refused() {
+        let fault = Fault::from(&known(None).unwrap_err());
+        assert_eq!((fault.code(), fault.reason()), (Code::PermissionDenied, "NoSourceAddress"));
+        assert_eq!(known("10.0.0.1".parse().ok()).unwrap(), "10.0.0.1");
     }
 
     #[test]

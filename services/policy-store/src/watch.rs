@@ -240,11 +240,8 @@ async fn send_all(
             }
             Err(error) => return Err(Some(Error::from(error).into())),
         }
-        if store.head().await.map_err(|error| Some(Error::from(error).into()))? > reached {
-            continue;
-        }
+        // Everything up to here has been sent, also what this follower did not ask for: it may be waiting for just this revision.
         feed.watcher.may_follow().await.map_err(|error| Some(error.into()))?;
-        // Everything up to here has been sent.
         let heartbeat = WatchHeartbeat { revision: revision(store, reached) };
         send(out, watch_response::Event::Heartbeat(heartbeat)).await?;
         // A time-out is the next heartbeat's time; an error means that the store is gone, which the next read says.

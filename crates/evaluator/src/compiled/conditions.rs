@@ -7,6 +7,7 @@ use countersign_policy::condition::{Comparison, Operator, SetOperator};
 use countersign_policy::scalar;
 use ipnet::{IpNet, Ipv4Net};
 
+use super::binary;
 use super::glob::{Filled, Item, View, fill};
 use super::number::Number;
 use super::program::{CompiledPolicy, Op, Span, glob};
@@ -182,12 +183,11 @@ fn text(comparison: Comparison, wanted: &str, value: &str) -> Truth {
         C::StringEqualsIgnoreCase | C::StringNotEqualsIgnoreCase => {
             equal_without_case(wanted, value)
         }
-        // Base64 that is canonical, as AWS and the reference ask, is equal where its bytes are; what is not is no value.
-        C::StringEquals
-        | C::StringNotEquals
-        | C::StringLike
-        | C::StringNotLike
-        | C::BinaryEquals => Truth::from(wanted == value),
+        C::StringEquals | C::StringNotEquals | C::StringLike | C::StringNotLike => {
+            Truth::from(wanted == value)
+        }
+        C::BinaryEquals if !binary::is_canonical(value) => UNREADABLE,
+        C::BinaryEquals => Truth::from(wanted == value),
         C::NumericEquals
         | C::NumericNotEquals
         | C::NumericLessThan

@@ -5,6 +5,7 @@
 //!
 //! Declines to know: how a verdict is explained (that is [`crate::explain`]'s, over the reference), and where policies are kept.
 
+mod binary;
 mod compile;
 mod conditions;
 mod drop_in;

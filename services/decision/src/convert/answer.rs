@@ -17,6 +17,7 @@ use crate::{assume_role::Grant, check::Judgement};
 
 const MAX_DETERMINING: usize = 16;
 const MAX_STATEMENTS: usize = 1000;
+const MAX_SHOWN_CHARS: usize = 512;
 
 /// Renders the answer to Authorize.
 pub fn authorize_response(
@@ -276,12 +277,20 @@ fn explained_statement(
                 element: (*element).to_owned(),
                 operator: operator.clone().unwrap_or_default(),
                 key: key.clone().unwrap_or_default(),
-                expected: expected.clone(),
-                actual: actual.clone(),
-                message: message.clone(),
+                expected: clip(expected),
+                actual: clip(actual),
+                message: clip(message),
                 ..shown
             }
         }
+    }
+}
+
+/// There are up to a thousand of them, and a client takes an answer of 4 MiB.
+fn clip(text: &str) -> String {
+    match text.char_indices().nth(MAX_SHOWN_CHARS) {
+        None => text.to_owned(),
+        Some((end, _)) => format!("{}…", text.get(..end).unwrap_or_default()),
     }
 }
 
