@@ -17,31 +17,37 @@ use ipnet::IpNet;
 
 use super::conditions::hash_of_key;
 use super::index::{Index, MANY_STATEMENTS};
-use super::program::{CompiledPolicy, Extras, Op, Span, Statement};
-use super::request::{EVERY_ACTION, EVERY_NAME, name_filter, service_filter};
+use super::program::{
+    ANY_ACTION, CompiledPolicy, Extras, HAS_RESOURCES, NOT_ACTION, NOT_RESOURCE, Op, Span,
+    Statement, Statements,
+};
+use super::signature::{EVERY_ACTION, Signature};
 
 /// Compiles a document. It never fails: what cannot be evaluated is unknown when it is asked.
 #[must_use]
 pub fn compile(document: &Document) -> CompiledPolicy {
     let mut writer = Writer::default();
-    let statements: Box<[Statement]> =
+    let statements: Vec<Statement> =
         document.statements().iter().map(|statement| writer.statement(statement)).collect();
     let Writer { text, ops, extras } = writer;
     let is_plain = extras.defaults.is_empty()
         && extras.dates.is_empty()
         && extras.networks.is_empty()
         && extras.principals.is_empty();
-    let filter = statements.iter().fold(0, |filter, statement| filter | statement.filter);
     let mut policy = CompiledPolicy {
         text: text.into_boxed_str(),
         ops: ops.into_boxed_slice(),
-        statements,
+        statements: Statements::new(Vec::new()),
         extras: (!is_plain).then(|| Box::new(extras)),
         index: None,
-        filter,
     };
+    let signed = |statement: &Statement| Statement {
+        signature: Signature::of_statement(&policy, statement),
+        ..*statement
+    };
+    policy.statements = Statements::new(statements.iter().map(signed).collect());
     if policy.len() >= MANY_STATEMENTS {
-        let units = policy.statements.iter().map(|statement| (&policy, statement));
+        let units = policy.statements().iter().map(|statement| (&policy, statement));
         policy.index = Some(Box::new(Index::new(units)));
     }
     policy
@@ -85,7 +91,7 @@ impl Writer {
 
     fn statement(&mut self, statement: &document::Statement) -> Statement {
         let actions = self.here();
-        let (literal_actions, any_action, filter) = self.actions(statement);
+        let (literal_actions, any_action, named) = self.actions(statement);
         let resources = self.here();
         for element in statement.resources.iter().flat_map(|clause| &clause.elements) {
             self.resource(&element.value);
@@ -98,24 +104,26 @@ impl Writer {
             self.extras.principals.push(clause.clone());
             to_u32(self.extras.principals.len())
         });
+        let flag = |is_set: bool, flag: u8| if is_set { flag } else { 0 };
+        let not_resource = statement.resources.as_ref().is_some_and(|clause| clause.negated);
         Statement {
-            filter,
+            signature: Signature { actions: named, ..Signature::default() },
             actions,
-            literal_actions,
             resources,
             conditions,
             end: self.here(),
             principals,
+            literal_actions,
+            flags: flag(any_action, ANY_ACTION)
+                | flag(statement.actions.negated, NOT_ACTION)
+                | flag(not_resource, NOT_RESOURCE)
+                | flag(statement.resources.is_some(), HAS_RESOURCES),
             effect: statement.effect,
-            any_action,
-            not_action: statement.actions.negated,
-            not_resource: statement.resources.as_ref().is_some_and(|clause| clause.negated),
-            has_resources: statement.resources.is_some(),
         }
     }
 
-    /// How many literal ones there are, whether `*` is among them all, and their filter.
-    fn actions(&mut self, statement: &document::Statement) -> (u32, bool, u64) {
+    /// How many literal ones there are, whether `*` is among them all, and their part of the signature.
+    fn actions(&mut self, statement: &document::Statement) -> (u16, bool, u32) {
         let patterns = || statement.actions.elements.iter().map(|element| &element.value);
         let lower = |pattern: &ActionPattern| pattern.as_str().to_ascii_lowercase();
         let (wild, mut literal): (Vec<String>, Vec<String>) = patterns()
@@ -124,21 +132,22 @@ impl Writer {
             .partition(|text| text.contains(['*', '?']));
         literal.sort();
         literal.dedup();
-        for text in &literal {
+        let sorted = literal.len().min(usize::from(u16::MAX));
+        for text in literal.iter().take(sorted) {
             self.literal(text);
         }
-        for text in &wild {
+        for text in literal.iter().skip(sorted).chain(&wild) {
             // Whole actions are compared: each side has one colon, so that no wildcard reaches over it.
             let pieces: Vec<Piece> = wildcard_pieces(text);
             self.glob(&pieces);
         }
         let any = patterns().any(ActionPattern::is_any);
-        let filter = if any || statement.actions.negated {
+        let named = if any || statement.actions.negated {
             EVERY_ACTION
         } else {
-            literal.iter().chain(&wild).fold(0, |filter, text| filter | action_filter(text))
+            literal.iter().chain(&wild).fold(0, |all, text| all | Signature::of_action(text))
         };
-        (to_u32(literal.len()), any, filter)
+        (u16::try_from(sorted).unwrap_or(u16::MAX), any, named)
     }
 
     fn glob(&mut self, pieces: &[Piece]) {
@@ -288,18 +297,6 @@ const SHORT_TEXT: usize = 16 * 1024;
 /// Programs are shorter than four gigabytes: documents are read from memory, and are longer than their programs' parts.
 fn to_u32(number: usize) -> u32 {
     u32::try_from(number).unwrap_or(u32::MAX)
-}
-
-/// `text` is in lower case, and not the lone `*`.
-fn action_filter(text: &str) -> u64 {
-    let (service, name) = text.split_at(text.find(':').unwrap_or(text.len()));
-    if service.contains(['*', '?']) {
-        EVERY_ACTION
-    } else if name.contains(['*', '?']) {
-        service_filter(service.as_bytes()) | EVERY_NAME
-    } else {
-        service_filter(service.as_bytes()) | name_filter(name.as_bytes())
-    }
 }
 
 fn wildcard_pieces(text: &str) -> Vec<Piece> {

@@ -7,7 +7,7 @@ use countersign_policy::Document;
 use super::compile::compile;
 use super::engine::{self, CompiledAttached, Layer, LayerRef, Policies, Recorder, StatementRef};
 use super::program::CompiledPolicy;
-use super::request::{Prepared, Query, Value};
+use super::request::{Prepared, Query, Scratch, Value};
 use crate::context::ContextValue;
 use crate::policies::{Attached, PolicySet};
 use crate::reference;
@@ -50,7 +50,8 @@ pub fn decide(request: &Request, policies: &PolicySet) -> Verdict {
         resource_account: request.resource.account,
         context: &context,
     };
-    match Prepared::new(&query) {
+    let mut scratch = Scratch::new();
+    match Prepared::new(&query, &mut scratch) {
         Ok(prepared) => decide_prepared(&prepared, policies),
         // Larger than this engine takes.
         Err(_) => reference::decide(request, policies),

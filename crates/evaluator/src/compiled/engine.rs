@@ -2,7 +2,7 @@
 //! over counts in place of lists: nothing is allocated, and nothing is shared with it but the words.
 
 use super::program::CompiledPolicy;
-use super::request::{InvalidQuery, Prepared, Query};
+use super::request::{InvalidQuery, Prepared, Query, Scratch};
 use super::set::{CompiledSet, visit_policy};
 use super::statement::{Applies, Role};
 use crate::policies::{PolicyType, ResolvedPrincipals};
@@ -97,15 +97,76 @@ pub struct Outcome {
 /// The statements that determined a decision: the first of them, and how many there are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Determined {
-    first: [Option<StatementRef>; MAX_DETERMINING],
+    first: [Packed; MAX_DETERMINING],
     count: usize,
+}
+
+/// A [`StatementRef`] in twelve bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Packed {
+    /// The layer and the policy type in the low bits, the level above them.
+    place: u32,
+    policy: u32,
+    statement: u32,
 }
 
 /// How many determining statements are named.
 pub const MAX_DETERMINING: usize = 16;
 
+const LAYERS: [fn(u32) -> LayerRef; 6] = [
+    |_| LayerRef::Identity,
+    |_| LayerRef::Boundary,
+    |_| LayerRef::Session,
+    |_| LayerRef::Resource,
+    LayerRef::Scp,
+    LayerRef::Rcp,
+];
+
+const TYPES: [PolicyType; 7] = [
+    PolicyType::Identity,
+    PolicyType::Resource,
+    PolicyType::Trust,
+    PolicyType::Boundary,
+    PolicyType::Session,
+    PolicyType::Scp,
+    PolicyType::Rcp,
+];
+
+impl Packed {
+    fn new(statement: StatementRef) -> Self {
+        let StatementRef { policy_type, layer, policy, statement } = statement;
+        let (layer, level) = match layer {
+            LayerRef::Identity => (0, 0),
+            LayerRef::Boundary => (1, 0),
+            LayerRef::Session => (2, 0),
+            LayerRef::Resource => (3, 0),
+            LayerRef::Scp(level) => (4, level),
+            LayerRef::Rcp(level) => (5, level),
+        };
+        // INVARIANT: the places in `LAYERS` and `TYPES`; the test holds them to it. Nobody has 67 million levels.
+        let policy_type = match policy_type {
+            PolicyType::Identity => 0,
+            PolicyType::Resource => 1,
+            PolicyType::Trust => 2,
+            PolicyType::Boundary => 3,
+            PolicyType::Session => 4,
+            PolicyType::Scp => 5,
+            PolicyType::Rcp => 6,
+        };
+        Self { place: layer | policy_type << 3 | level << 6, policy, statement }
+    }
+
+    fn unpacked(self) -> Option<StatementRef> {
+        let Self { place, policy, statement } = self;
+        let layer = LAYERS.get((place & 7) as usize)?(place >> 6);
+        let policy_type = *TYPES.get((place >> 3 & 7) as usize)?;
+        Some(StatementRef { policy_type, layer, policy, statement })
+    }
+}
+
 impl Determined {
-    const NONE: Self = Self { first: [None; MAX_DETERMINING], count: 0 };
+    const NONE: Self =
+        Self { first: [Packed { place: 0, policy: 0, statement: 0 }; MAX_DETERMINING], count: 0 };
 
     /// How many there are, also of those that are not named.
     #[must_use]
@@ -114,21 +175,21 @@ impl Determined {
     }
 
     pub fn iter(&self) -> impl Iterator<Item = StatementRef> {
-        self.first.iter().flatten().copied()
+        self.first.iter().take(self.count).filter_map(|packed| packed.unpacked())
     }
 
     fn add(&mut self, statement: StatementRef) {
         if let Some(slot) = self.first.get_mut(self.count) {
-            *slot = Some(statement);
+            *slot = Packed::new(statement);
         }
         self.count += 1;
     }
 
     /// `other`'s after these.
     fn append(&mut self, other: &Self) {
-        let own = self.count;
+        let count = self.count + other.count;
         other.iter().for_each(|statement| self.add(statement));
-        self.count = own + other.count;
+        self.count = count;
     }
 }
 
@@ -165,7 +226,8 @@ impl Recorder for Bounded {
 /// # Errors
 /// [`InvalidQuery`]: what cannot be read is refused, and so denied.
 pub fn evaluate(query: &Query<'_>, policies: &Policies<'_>) -> Result<Outcome, InvalidQuery> {
-    let request = Prepared::new(query)?;
+    let mut scratch = Scratch::new();
+    let request = Prepared::new(query, &mut scratch)?;
     let mut recorder = Bounded {
         denied: Determined::NONE,
         identity: Determined::NONE,
@@ -307,9 +369,6 @@ fn visit(
         Layer::Attached(attached) => {
             for (policy, attached) in (0..).zip(*attached) {
                 let CompiledAttached { policy_type, policy: own, resolved } = *attached;
-                if own.filter & request.action_filter != request.action_filter {
-                    continue;
-                }
                 let role = Role { policy_type, resolved, has_boundary };
                 visit_policy(own, request, &role, |statement, applies| {
                     found(StatementRef { policy_type, layer: place, policy, statement }, applies);
@@ -328,8 +387,8 @@ fn allowed(
 ) -> Result<Reason, Reason> {
     let is_trust =
         policies.resource.as_ref().is_some_and(|policy| policy.policy_type == PolicyType::Trust);
-    let needs_trust = is_trust
-        || ROLE_ASSUMPTION.iter().any(|name| request.action_text().eq_ignore_ascii_case(name));
+    let needs_trust =
+        is_trust || ROLE_ASSUMPTION.iter().any(|name| request.action.eq_ignore_ascii_case(name));
     let (granted, no_grant) = if needs_trust {
         (Reason::AllowedByTrustPolicy, Reason::NoTrustAllow)
     } else {
@@ -358,9 +417,7 @@ fn allowed(
         return Err(Reason::NotAllowedByScp);
     }
     // A session that chains must itself be allowed to set the source identity (RULES.md 41).
-    if request.action_text().eq_ignore_ascii_case(SET_SOURCE_IDENTITY)
-        && is_chaining(request.principal)
-    {
+    if request.action.eq_ignore_ascii_case(SET_SOURCE_IDENTITY) && is_chaining(request.principal) {
         own_right?;
         limited()?;
     }
@@ -401,4 +458,20 @@ fn within_limits(
         return Err(Reason::NotAllowedBySession);
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_packed_is_unpacked() {
+        let layers = LAYERS.map(|layer| layer(7));
+        for layer in layers.into_iter().chain([LayerRef::Scp(0), LayerRef::Rcp(1 << 25)]) {
+            for policy_type in TYPES {
+                let packed = StatementRef { policy_type, layer, policy: u32::MAX, statement: 3 };
+                assert_eq!(Packed::new(packed).unpacked(), Some(packed));
+            }
+        }
+    }
 }

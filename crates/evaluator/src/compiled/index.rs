@@ -9,12 +9,10 @@ use std::collections::HashMap;
 use aho_corasick::Anchored;
 use aho_corasick::automaton::Automaton;
 use aho_corasick::nfa::contiguous::NFA;
-use countersign_policy::condition::{Comparison, Operator};
 
-use super::conditions;
-use super::program::{CompiledPolicy, Op, Statement};
-use super::request::{MULTIPLIER, Prepared, ResourceText, hash, key_hash};
-use super::resources::{Pattern, next_pattern};
+use super::program::{CompiledPolicy, Statement};
+use super::request::{Prepared, ResourceText, hash, key_hash, value_hash};
+use super::signature::{literal_text, literals, values};
 
 /// Fewer statements are read one by one.
 pub(crate) const MANY_STATEMENTS: usize = 64;
@@ -33,13 +31,22 @@ pub(crate) struct Index {
     always: Box<[u32]>,
 }
 
-/// Units by a hash.
+/// Units by a hash: one slot for each hash, found by looking at one place and seldom at the next.
 #[derive(Debug)]
 struct Table {
-    mask: usize,
-    /// Where each bucket begins, and the end of the last.
-    starts: Box<[u32]>,
-    entries: Box<[(u32, u32)]>,
+    /// A power of two, and at least half of them empty; none if the table is.
+    slots: Box<[Slot]>,
+    /// Where a hash has several units: one group after the other.
+    groups: Box<[u32]>,
+}
+
+#[derive(Debug, Clone, Copy, Default)]
+struct Slot {
+    tag: u32,
+    /// 0 for an empty slot.
+    count: u32,
+    /// The unit if there is one, else where its group begins.
+    unit: u32,
 }
 
 #[derive(Debug)]
@@ -57,7 +64,7 @@ pub(crate) struct Candidates {
     len: usize,
 }
 
-const MAX_CANDIDATES: usize = 256;
+const MAX_CANDIDATES: usize = 64;
 /// A text with more hits than this is not worth the index.
 const MAX_HITS: usize = 4_096;
 
@@ -95,7 +102,7 @@ impl Index {
         }
         let mut builder = Builder::default();
         for (unit, (policy, statement)) in units.enumerate() {
-            builder.add(u32::try_from(unit).unwrap_or(u32::MAX), policy, statement, &frequencies);
+            builder.add(to_u32(unit), policy, statement, &frequencies);
         }
         builder.build()
     }
@@ -111,7 +118,9 @@ impl Index {
         let mut candidates = Candidates::new();
         let mut found = |unit| if may_concern(unit) { candidates.push(unit) } else { Ok(()) };
         self.find_by_values(request, &mut found)?;
-        self.actions.find(request.action_hash, &mut found)?;
+        if !self.actions.slots.is_empty() {
+            self.actions.find(hash(request.action.as_bytes()), &mut found)?;
+        }
         if let (Some(literals), ResourceText::Arn { parts: [.., resource], .. }) =
             (&self.literals, &request.resource)
         {
@@ -170,28 +179,32 @@ impl Index {
     }
 }
 
-fn value_hash(key: u16, value: &str) -> u64 {
-    hash(value.as_bytes()) ^ u64::from(key).wrapping_mul(MULTIPLIER)
-}
-
 impl Table {
-    fn new(found: &[(u64, u32)]) -> Self {
-        let buckets = found.len().next_power_of_two();
-        let mask = buckets - 1;
-        let mut entries: Vec<(usize, u32, u32)> =
-            found.iter().map(|(hash, unit)| (place(*hash, mask), tag(*hash), *unit)).collect();
-        entries.sort_unstable();
-        let mut starts = Vec::with_capacity(buckets + 1);
-        let mut at = 0;
-        for bucket in 0..=buckets {
-            at += entries.iter().skip(at).take_while(|(own, _, _)| *own < bucket).count();
-            starts.push(u32::try_from(at).unwrap_or(u32::MAX));
+    fn new(mut found: Vec<(u64, u32)>) -> Self {
+        found.sort_unstable();
+        found.dedup();
+        let groups: Vec<&[(u64, u32)]> = found.chunk_by(|(a, _), (b, _)| a == b).collect();
+        if groups.is_empty() {
+            return Self { slots: Box::default(), groups: Box::default() };
         }
-        Self {
-            mask,
-            starts: starts.into_boxed_slice(),
-            entries: entries.into_iter().map(|(_, tag, unit)| (tag, unit)).collect(),
+        let mut slots = vec![Slot::default(); (groups.len() * 2).next_power_of_two()];
+        let mut several = Vec::new();
+        for group in groups {
+            let Some((hash, first)) = group.first() else { continue };
+            let mut slot = Slot { tag: tag(*hash), count: to_u32(group.len()), unit: *first };
+            if group.len() > 1 {
+                slot.unit = to_u32(several.len());
+                several.extend(group.iter().map(|(_, unit)| *unit));
+            }
+            let mut place = place(*hash, slots.len());
+            while slots.get(place).is_some_and(|taken| taken.count != 0) {
+                place = (place + 1) % slots.len();
+            }
+            if let Some(free) = slots.get_mut(place) {
+                *free = slot;
+            }
         }
+        Self { slots: slots.into_boxed_slice(), groups: several.into_boxed_slice() }
     }
 
     fn find(
@@ -199,27 +212,35 @@ impl Table {
         hash: u64,
         found: &mut impl FnMut(u32) -> Result<(), Overflow>,
     ) -> Result<(), Overflow> {
-        if self.entries.is_empty() {
-            return Ok(());
-        }
-        let bucket = place(hash, self.mask);
-        let (Some(from), Some(to)) = (self.starts.get(bucket), self.starts.get(bucket + 1)) else {
-            return Ok(());
-        };
-        let own = self.entries.get(*from as usize..*to as usize).unwrap_or_default();
-        for (_, unit) in own.iter().filter(|(other, _)| *other == tag(hash)) {
-            found(*unit)?;
+        let mut place = place(hash, self.slots.len());
+        // Two hashes may have the same tag: all slots up to the next empty one count.
+        while let Some(slot) = self.slots.get(place)
+            && slot.count != 0
+        {
+            if slot.tag == tag(hash) && slot.count == 1 {
+                found(slot.unit)?;
+            } else if slot.tag == tag(hash) {
+                let from = slot.unit as usize;
+                let group = self.groups.get(from..from + slot.count as usize).ok_or(Overflow)?;
+                group.iter().try_for_each(|unit| found(*unit))?;
+            }
+            place = (place + 1) % self.slots.len();
         }
         Ok(())
     }
 }
 
-fn place(hash: u64, mask: usize) -> usize {
-    (hash & 0xFFFF_FFFF) as usize & mask
+/// `slots` is a power of two, or zero.
+fn place(hash: u64, slots: usize) -> usize {
+    (hash & 0xFFFF_FFFF) as usize & slots.saturating_sub(1)
 }
 
 fn tag(hash: u64) -> u32 {
-    u32::try_from(hash >> 32).unwrap_or_default()
+    to_u32((hash >> 32) as usize)
+}
+
+fn to_u32(number: usize) -> u32 {
+    u32::try_from(number).unwrap_or(u32::MAX)
 }
 
 impl Literals {
@@ -309,76 +330,8 @@ fn literal_feature(fragment: &str) -> u64 {
 /// The actions, if all are literal.
 fn actions<'a>(policy: &'a CompiledPolicy, statement: &Statement) -> Option<Vec<&'a str>> {
     let (literal, patterns) = policy.actions(statement);
-    let is_closed = !statement.not_action && !statement.any_action && patterns.is_empty();
+    let is_closed = !statement.not_action() && !statement.any_action() && patterns.is_empty();
     is_closed.then(|| literal.iter().filter_map(|op| literal_text(policy, op)).collect())
-}
-
-fn literal_text<'a>(policy: &'a CompiledPolicy, op: &Op) -> Option<&'a str> {
-    match op {
-        Op::Literal(span) => Some(policy.text(*span)),
-        _ => None,
-    }
-}
-
-/// The values of the first condition that asks for one of some literal texts, with the hash of its key: `StringEquals` alone,
-/// which is false for every other text, and for a key that is missing.
-fn values<'a>(policy: &'a CompiledPolicy, statement: &Statement) -> Option<Vec<(u16, &'a str)>> {
-    let equals = Operator { set: None, comparison: Comparison::StringEquals, if_exists: false };
-    let mut rest = policy.conditions(statement);
-    while let Some((condition, after)) = conditions::next(rest) {
-        if condition.operator == equals {
-            let texts: Option<Vec<&str>> =
-                condition.values.iter().map(|op| literal_text(policy, op)).collect();
-            if let Some(texts) = texts {
-                return Some(texts.into_iter().map(|text| (condition.hash, text)).collect());
-            }
-        }
-        rest = after;
-    }
-    None
-}
-
-/// For each resource pattern the fragments that every resource has which it matches, or may match.
-fn literals<'a>(policy: &'a CompiledPolicy, statement: &Statement) -> Option<Vec<Vec<&'a str>>> {
-    if !statement.has_resources || statement.not_resource {
-        return None;
-    }
-    let mut patterns = Vec::new();
-    let mut rest = policy.resources(statement);
-    while let Some((pattern, after)) = next_pattern(rest) {
-        let pieces = match pattern {
-            Pattern::Prefixed { resource, .. } => resource,
-            Pattern::Parts { count: 6, parts } => last_part(parts)?,
-            Pattern::Parts { .. } | Pattern::Any | Pattern::Unclear => return None,
-        };
-        // A variable with a default may be unclear, whatever the resource is.
-        if pieces.iter().any(|op| matches!(op, Op::Variable { default: 1.., .. })) {
-            return None;
-        }
-        let fragments: Vec<&str> = pieces
-            .iter()
-            .filter_map(|op| literal_text(policy, op))
-            .filter(|text| text.len() >= SHORTEST_FRAGMENT)
-            .collect();
-        if fragments.is_empty() {
-            return None;
-        }
-        patterns.push(fragments);
-        rest = after;
-    }
-    Some(patterns)
-}
-
-/// In bytes.
-const SHORTEST_FRAGMENT: usize = 2;
-
-fn last_part(mut parts: &[Op]) -> Option<&[Op]> {
-    let mut last = None;
-    while let Some((pieces, _, after)) = super::program::glob(parts) {
-        last = Some(pieces);
-        parts = after;
-    }
-    last
 }
 
 #[derive(Default)]
@@ -398,7 +351,9 @@ impl Builder {
         statement: &Statement,
         frequencies: &Frequencies,
     ) {
-        let values = values(policy, statement);
+        let values = values(policy, statement).into_iter().min_by_key(|values| {
+            frequencies.cost(values.iter().map(|(key, value)| value_hash(*key, value)))
+        });
         let literals =
             literals(policy, statement).and_then(|patterns| frequencies.rarest(patterns));
         let actions = actions(policy, statement);
@@ -452,10 +407,10 @@ impl Builder {
         self.always.sort_unstable();
         self.always.dedup();
         Index {
-            values: Table::new(&self.values),
+            values: Table::new(self.values),
             by_key: self.by_key.into_boxed_slice(),
             keys: keys.into_boxed_slice(),
-            actions: Table::new(&self.actions),
+            actions: Table::new(self.actions),
             literals,
             always: self.always.into_boxed_slice(),
         }
@@ -468,7 +423,7 @@ impl Literals {
         let mut units: Vec<u32> = Vec::new();
         for (_, own) in literals {
             units.extend(own);
-            starts.push(u32::try_from(units.len()).unwrap_or(u32::MAX));
+            starts.push(to_u32(units.len()));
         }
         Self { automaton, starts: starts.into_boxed_slice(), units: units.into_boxed_slice() }
     }

@@ -17,6 +17,7 @@ mod program;
 mod request;
 mod resources;
 mod set;
+mod signature;
 mod statement;
 
 pub use compile::compile;

@@ -2,6 +2,8 @@
 //!
 //! Knows the shapes alone. [`super::compile`] makes them, [`super::statement`] asks them.
 
+use std::slice;
+
 use countersign_policy::condition::Operator;
 use countersign_policy::document::{Clause, Effect};
 use countersign_policy::principal::PrincipalElement;
@@ -9,6 +11,7 @@ use countersign_policy::scalar::Instant;
 use ipnet::IpNet;
 
 use super::index::Index;
+use super::signature::Signature;
 
 /// A piece of [`CompiledPolicy::text`], in bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -69,22 +72,64 @@ pub(crate) enum Op {
 /// One statement: ranges of [`CompiledPolicy::ops`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) struct Statement {
-    /// The actions that it may name; see [`super::request::ActionFilter`].
-    pub filter: u64,
+    pub signature: Signature,
     pub actions: u32,
-    /// So many of the actions are literal, and sorted; patterns follow them.
-    pub literal_actions: u32,
     pub resources: u32,
     pub conditions: u32,
     pub end: u32,
     /// 0 for none, else its place in [`Extras::principals`] plus one.
     pub principals: u32,
+    /// So many of the actions are literal, and sorted; patterns follow them.
+    pub literal_actions: u16,
+    pub flags: u8,
     pub effect: Effect,
-    /// `*` stands among the actions.
-    pub any_action: bool,
-    pub not_action: bool,
-    pub not_resource: bool,
-    pub has_resources: bool,
+}
+
+/// `*` stands among the actions.
+pub(crate) const ANY_ACTION: u8 = 1;
+pub(crate) const NOT_ACTION: u8 = 2;
+pub(crate) const NOT_RESOURCE: u8 = 4;
+pub(crate) const HAS_RESOURCES: u8 = 8;
+
+impl Statement {
+    pub(crate) fn any_action(&self) -> bool {
+        self.flags & ANY_ACTION != 0
+    }
+
+    pub(crate) fn not_action(&self) -> bool {
+        self.flags & NOT_ACTION != 0
+    }
+
+    pub(crate) fn not_resource(&self) -> bool {
+        self.flags & NOT_RESOURCE != 0
+    }
+
+    pub(crate) fn has_resources(&self) -> bool {
+        self.flags & HAS_RESOURCES != 0
+    }
+}
+
+/// The statements of a document. Most inline policies have one: it is kept at hand.
+#[derive(Debug)]
+pub(crate) enum Statements {
+    One(Statement),
+    Many(Box<[Statement]>),
+}
+
+impl Statements {
+    pub(crate) fn new(statements: Vec<Statement>) -> Self {
+        match statements.as_slice() {
+            [one] => Statements::One(*one),
+            [] | [_, _, ..] => Statements::Many(statements.into_boxed_slice()),
+        }
+    }
+
+    pub(crate) fn as_slice(&self) -> &[Statement] {
+        match self {
+            Statements::One(one) => slice::from_ref(one),
+            Statements::Many(many) => many,
+        }
+    }
 }
 
 /// What few statements have.
@@ -101,24 +146,31 @@ pub(crate) struct Extras {
 pub struct CompiledPolicy {
     pub(crate) text: Box<str>,
     pub(crate) ops: Box<[Op]>,
-    pub(crate) statements: Box<[Statement]>,
+    pub(crate) statements: Statements,
     pub(crate) extras: Option<Box<Extras>>,
     /// Where there are many statements.
     pub(crate) index: Option<Box<Index>>,
-    /// Of all statements together.
-    pub(crate) filter: u64,
 }
 
 impl CompiledPolicy {
     /// How many statements it has.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.statements.len()
+        self.statements().len()
     }
 
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.statements.is_empty()
+        self.statements().is_empty()
+    }
+
+    pub(crate) fn statements(&self) -> &[Statement] {
+        self.statements.as_slice()
+    }
+
+    /// Of all statements together.
+    pub(crate) fn signature(&self) -> Signature {
+        Signature::of_all(self.statements().iter().map(|statement| &statement.signature))
     }
 
     pub(crate) fn text(&self, span: Span) -> &str {
@@ -143,7 +195,7 @@ impl CompiledPolicy {
     /// The literal actions, and the patterns after them.
     pub(crate) fn actions(&self, statement: &Statement) -> (&[Op], &[Op]) {
         let ops = self.slice(statement.actions, statement.resources);
-        ops.split_at_checked(statement.literal_actions as usize).unwrap_or_default()
+        ops.split_at_checked(usize::from(statement.literal_actions)).unwrap_or_default()
     }
 
     pub(crate) fn resources(&self, statement: &Statement) -> &[Op] {
@@ -169,5 +221,6 @@ mod tests {
     #[test]
     fn a_step_is_small() {
         assert_eq!(size_of::<Op>(), 12);
+        assert_eq!(size_of::<CompiledPolicy>(), 88);
     }
 }

@@ -9,6 +9,7 @@ use countersign_policy::arn::AccountId;
 use countersign_policy::scalar::Instant;
 use thiserror::Error;
 
+use super::signature::{Signature, of_fragments};
 use crate::principal::Principal;
 use crate::request::Ownership;
 
@@ -84,7 +85,6 @@ pub const MAX_KEYS: usize = 256;
 
 /// Keys up to this many are found by their hash, more by reading along.
 const HASHED_KEYS: usize = 48;
-const SLOTS: usize = 128;
 
 /// The resource, taken apart once.
 #[derive(Debug, Clone, Copy)]
@@ -93,60 +93,61 @@ pub(crate) enum ResourceText<'a> {
     Arn { text: &'a str, parts: [&'a str; 6] },
 }
 
-/// Keys, found by a hash that does not see case.
+/// Where what is worked out stands: the caller's stack.
 #[derive(Debug)]
-struct Keys {
+pub(crate) struct Scratch {
+    action: [u8; MAX_ACTION],
     hashes: [u16; HASHED_KEYS],
-    /// By hash: place plus one, 0 for none.
-    slots: [u8; SLOTS],
-    is_hashed: bool,
+}
+
+impl Scratch {
+    pub(crate) fn new() -> Self {
+        Self { action: [0; MAX_ACTION], hashes: [0; HASHED_KEYS] }
+    }
 }
 
 /// A query, ready to be asked.
 #[derive(Debug)]
 pub(crate) struct Prepared<'a> {
     pub principal: &'a Principal,
-    pub action_filter: u64,
-    pub action_hash: u64,
+    pub signature: Signature,
     pub resource: ResourceText<'a>,
     pub context: &'a [(&'a str, Value<'a>)],
     resource_account: Option<AccountId>,
-    action: [u8; MAX_ACTION],
-    action_len: usize,
-    keys: Keys,
+    /// In lower case.
+    pub action: &'a str,
+    /// Of each key of the context, in order; none if there are too many.
+    hashes: Option<&'a [u16]>,
     /// The last value that was read as an address or as a date, by its place in the context plus one.
     address: Cell<(usize, Option<IpAddr>)>,
     date: Cell<(usize, Option<Instant>)>,
 }
 
 impl<'a> Prepared<'a> {
-    pub(crate) fn new(query: &Query<'a>) -> Result<Self, InvalidQuery> {
-        let mut action = [0_u8; MAX_ACTION];
-        let action_len = lower_action(query.action, &mut action)?;
-        let lower = action.get(..action_len).unwrap_or_default();
+    pub(crate) fn new(query: &Query<'a>, scratch: &'a mut Scratch) -> Result<Self, InvalidQuery> {
+        let (service, name) = lower_action(query.action, &mut scratch.action)?;
+        let resource = resource(query.resource)?;
+        let hashes = hash_keys(query.context, &mut scratch.hashes)?;
+        let action = scratch.action.get(..service + name).unwrap_or_default();
         Ok(Self {
             principal: query.principal,
-            action_filter: filter_of_action(lower),
-            action_hash: hash(lower),
-            resource: resource(query.resource)?,
+            signature: Signature {
+                actions: Signature::of_one_action(action, service),
+                values: Signature::values_of(query.context, hashes),
+                fragments: match &resource {
+                    ResourceText::Any => 0,
+                    ResourceText::Arn { parts: [.., resource], .. } => of_fragments(resource),
+                },
+            },
+            resource,
             context: query.context,
             resource_account: query.resource_account,
-            action,
-            action_len,
-            keys: Keys::new(query.context)?,
+            // INVARIANT: it is ASCII.
+            action: std::str::from_utf8(action).unwrap_or_default(),
+            hashes,
             address: Cell::new((0, None)),
             date: Cell::new((0, None)),
         })
-    }
-
-    /// In lower case.
-    pub(crate) fn action(&self) -> &[u8] {
-        self.action.get(..self.action_len).unwrap_or_default()
-    }
-
-    /// The same as text; it is ASCII.
-    pub(crate) fn action_text(&self) -> &str {
-        std::str::from_utf8(self.action()).unwrap_or_default()
     }
 
     /// The key's place in the context. `key` is in lower case, `hash` is its [`key_hash`].
@@ -155,10 +156,12 @@ impl<'a> Prepared<'a> {
             let (own, value) = self.context.get(place)?;
             own.eq_ignore_ascii_case(key).then_some((place, *value))
         };
-        if !self.keys.is_hashed {
-            return (0..self.context.len()).find_map(is_it);
+        match self.hashes {
+            Some(hashes) => (0..)
+                .zip(hashes)
+                .find_map(|(place, own)| if *own == hash { is_it(place) } else { None }),
+            None => (0..self.context.len()).find_map(is_it),
         }
-        self.keys.candidates(hash).find_map(is_it)
     }
 
     pub(crate) fn address(&self, place: usize, value: &str) -> Option<IpAddr> {
@@ -209,19 +212,26 @@ fn account_id(text: &str) -> Option<AccountId> {
     if is_number { text.parse().ok() } else { None }
 }
 
-fn lower_action(text: &str, buffer: &mut [u8; MAX_ACTION]) -> Result<usize, InvalidQuery> {
-    let (service, name) = text.split_once(':').ok_or(InvalidQuery::Action)?;
-    let sound = !service.is_empty()
-        && service.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-')
-        && !name.is_empty()
-        && name.bytes().all(|b| b.is_ascii_alphanumeric());
-    if !sound {
-        return Err(InvalidQuery::Action);
+/// The lengths of service, and of the name with its colon.
+fn lower_action(text: &str, buffer: &mut [u8; MAX_ACTION]) -> Result<(usize, usize), InvalidQuery> {
+    let mut colon = None;
+    for (place, byte) in text.bytes().enumerate() {
+        match byte {
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' => {}
+            b'-' if colon.is_none() => {}
+            b':' if colon.is_none() => colon = Some(place),
+            _ => return Err(InvalidQuery::Action),
+        }
+        if let Some(slot) = buffer.get_mut(place) {
+            *slot = byte.to_ascii_lowercase();
+        }
     }
-    let slot = buffer.get_mut(..text.len()).ok_or(InvalidQuery::ActionTooLong)?;
-    slot.copy_from_slice(text.as_bytes());
-    slot.make_ascii_lowercase();
-    Ok(text.len())
+    match colon {
+        None | Some(0) => Err(InvalidQuery::Action),
+        Some(colon) if colon + 1 == text.len() => Err(InvalidQuery::Action),
+        Some(_) if text.len() > MAX_ACTION => Err(InvalidQuery::ActionTooLong),
+        Some(colon) => Ok((colon, text.len() - colon)),
+    }
 }
 
 fn resource(text: &str) -> Result<ResourceText<'_>, InvalidQuery> {
@@ -238,64 +248,59 @@ fn resource(text: &str) -> Result<ResourceText<'_>, InvalidQuery> {
 
 /// What stands between the first five colons, and after them. `None` if there are fewer.
 pub(crate) fn six_parts(text: &str) -> Option<[&str; 6]> {
-    let mut parts = text.splitn(6, ':');
-    let mut next = || parts.next();
-    Some([next()?, next()?, next()?, next()?, next()?, next()?])
+    let mut from = 0;
+    let mut colons = memchr::memchr_iter(b':', text.as_bytes());
+    let mut next = || {
+        let to = colons.next()?;
+        let part = text.get(from..to);
+        from = to + 1;
+        part
+    };
+    let first = [next()?, next()?, next()?, next()?, next()?];
+    let [a, b, c, d, e] = first;
+    Some([a, b, c, d, e, text.get(from..)?])
 }
 
-impl Keys {
-    fn new(context: &[(&str, Value<'_>)]) -> Result<Self, InvalidQuery> {
-        let is_hashed = context.len() <= HASHED_KEYS;
-        let mut keys = Self { hashes: [0; HASHED_KEYS], slots: [0; SLOTS], is_hashed };
-        if !is_hashed {
-            return keys.check_twice(context);
+/// Hashes every key, and holds them to standing there once. `None` if there are too many to hash.
+fn hash_keys<'s>(
+    context: &[(&str, Value<'_>)],
+    hashes: &'s mut [u16; HASHED_KEYS],
+) -> Result<Option<&'s [u16]>, InvalidQuery> {
+    let Some(own) = hashes.get_mut(..context.len()) else {
+        return check_twice(context).map(|()| None);
+    };
+    // Bits of the hashes so far: most contexts need no comparison.
+    let mut seen = 0_u64;
+    for (place, (key, _)) in context.iter().enumerate() {
+        let hash = key_hash(key);
+        let bit = 1 << (hash % 64);
+        let may_stand_twice = seen & bit != 0;
+        let before = own.iter().zip(context).take(place);
+        let is_it = |(other, (text, _)): (&u16, &(&str, Value<'_>))| {
+            *other == hash && text.eq_ignore_ascii_case(key)
+        };
+        if may_stand_twice && before.into_iter().any(is_it) {
+            return Err(InvalidQuery::DuplicateKey);
         }
-        for (place, (key, _)) in context.iter().enumerate() {
-            let hash = key_hash(key);
-            let twice = keys
-                .candidates(hash)
-                .filter_map(|other| context.get(other))
-                .any(|(other, _)| other.eq_ignore_ascii_case(key));
-            if twice {
-                return Err(InvalidQuery::DuplicateKey);
-            }
-            if let Some(own) = keys.hashes.get_mut(place) {
-                *own = hash;
-            }
-            let mut slot = usize::from(hash) % SLOTS;
-            while keys.slots.get(slot).is_some_and(|taken| *taken != 0) {
-                slot = (slot + 1) % SLOTS;
-            }
-            if let (Some(free), Ok(place)) = (keys.slots.get_mut(slot), u8::try_from(place + 1)) {
-                *free = place;
-            }
+        seen |= bit;
+        if let Some(slot) = own.get_mut(place) {
+            *slot = hash;
         }
-        Ok(keys)
     }
-
-    fn check_twice(self, context: &[(&str, Value<'_>)]) -> Result<Self, InvalidQuery> {
-        if context.len() > MAX_KEYS {
-            return Err(InvalidQuery::TooManyKeys);
-        }
-        let twice = context.iter().enumerate().any(|(place, (key, _))| {
-            context.iter().take(place).any(|(other, _)| other.eq_ignore_ascii_case(key))
-        });
-        if twice { Err(InvalidQuery::DuplicateKey) } else { Ok(self) }
-    }
-
-    /// Places in the context whose keys have this hash.
-    fn candidates(&self, hash: u16) -> impl Iterator<Item = usize> {
-        let first = usize::from(hash) % SLOTS;
-        (first..first + SLOTS)
-            .map_while(|slot| {
-                let place = self.slots.get(slot % SLOTS).copied().unwrap_or_default();
-                usize::from(place).checked_sub(1)
-            })
-            .filter(move |place| self.hashes.get(*place) == Some(&hash))
-    }
+    Ok(Some(own))
 }
 
-pub(crate) const MULTIPLIER: u64 = 0x9E37_79B9_7F4A_7C15;
+fn check_twice(context: &[(&str, Value<'_>)]) -> Result<(), InvalidQuery> {
+    if context.len() > MAX_KEYS {
+        return Err(InvalidQuery::TooManyKeys);
+    }
+    let twice = context.iter().enumerate().any(|(place, (key, _))| {
+        context.iter().take(place).any(|(other, _)| other.eq_ignore_ascii_case(key))
+    });
+    if twice { Err(InvalidQuery::DuplicateKey) } else { Ok(()) }
+}
+
+const MULTIPLIER: u64 = 0x9E37_79B9_7F4A_7C15;
 
 /// Equal texts have equal hashes; unequal ones may, and are compared wherever a hash is used.
 pub(crate) fn hash(bytes: &[u8]) -> u64 {
@@ -308,36 +313,29 @@ pub(crate) fn key_hash(key: &str) -> u16 {
     u16::from_le_bytes([low, high])
 }
 
+/// Of a value that a key has; the key is told by its hash.
+pub(crate) fn value_hash(key: u16, value: &str) -> u64 {
+    hash_of(value.as_bytes(), 0) ^ u64::from(key).wrapping_mul(MULTIPLIER)
+}
+
 fn hash_of(bytes: &[u8], fold: u64) -> u64 {
-    let (words, rest) = bytes.as_chunks::<8>();
-    let mut last = [0_u8; 8];
-    for (slot, byte) in last.iter_mut().zip(rest) {
-        *slot = *byte;
-    }
     let mut state = bytes.len() as u64;
-    for word in words.iter().chain([&last]) {
-        state = (state ^ (u64::from_le_bytes(*word) | fold)).wrapping_mul(MULTIPLIER);
+    let mut mix = |word: u64| {
+        state = (state ^ (word | fold)).wrapping_mul(MULTIPLIER);
         state ^= state >> 29;
+    };
+    // The last word may hold bytes of the one before: lengths differ or they are equal, so that nothing is lost.
+    if let Some(last) = bytes.last_chunk::<8>() {
+        for word in bytes.as_chunks::<8>().0 {
+            mix(u64::from_le_bytes(*word));
+        }
+        mix(u64::from_le_bytes(*last));
+    } else if let (Some(first), Some(last)) = (bytes.first_chunk::<4>(), bytes.last_chunk::<4>()) {
+        let (first, last) = (u32::from_le_bytes(*first), u32::from_le_bytes(*last));
+        mix(u64::from(first) | u64::from(last) << 32);
+    } else {
+        mix(bytes.iter().fold(0, |word, byte| word << 8 | u64::from(*byte)));
     }
     state = state.wrapping_mul(MULTIPLIER);
     state ^ (state >> 32)
 }
-
-/// One bit for the service, one for the name: a statement's filter has both for every action that it names.
-fn filter_of_action(lower: &[u8]) -> u64 {
-    let colon = lower.iter().position(|b| *b == b':').unwrap_or(lower.len());
-    let (service, name) = lower.split_at_checked(colon).unwrap_or_default();
-    service_filter(service) | name_filter(name)
-}
-
-pub(crate) fn service_filter(service: &[u8]) -> u64 {
-    1 << (hash(service) % 16)
-}
-
-/// `name` begins with its colon.
-pub(crate) fn name_filter(name: &[u8]) -> u64 {
-    1 << (16 + hash(name) % 48)
-}
-
-pub(crate) const EVERY_NAME: u64 = !0 << 16;
-pub(crate) const EVERY_ACTION: u64 = !0;

@@ -15,13 +15,13 @@ pub(crate) fn listed(
     let mut rest = policy.resources(statement);
     let mut listed = Truth::False;
     while let Some((pattern, after)) = next_pattern(rest) {
-        listed = listed.or(matches(policy, &pattern, request, statement.not_resource));
+        listed = listed.or(matches(policy, &pattern, request, statement.not_resource()));
         if listed == Truth::True {
             break;
         }
         rest = after;
     }
-    if statement.not_resource { !listed } else { listed }
+    if statement.not_resource() { !listed } else { listed }
 }
 
 /// One resource pattern, taken from the program.

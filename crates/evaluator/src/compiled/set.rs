@@ -8,6 +8,7 @@ use std::sync::Arc;
 use super::index::Index;
 use super::program::{CompiledPolicy, Op, Span, Statement};
 use super::request::Prepared;
+use super::signature::Signature;
 use super::statement::{Applies, Role, applies};
 
 /// Fewer policies are asked one by one.
@@ -23,15 +24,15 @@ pub struct CompiledSet {
 #[derive(Debug)]
 struct Member {
     /// The policy's own, near at hand: most policies have nothing to say to most requests.
-    filter: u64,
+    signature: Signature,
     policy: Arc<CompiledPolicy>,
 }
 
 #[derive(Debug)]
 struct Combined {
     index: Index,
-    /// One of each statement.
-    units: Box<[Unit]>,
+    /// One of each statement, and its signature.
+    units: Box<[(Signature, Unit)]>,
     /// Statements that are equal to a unit, by its place; in order.
     repeats: Box<[(u32, Unit)]>,
 }
@@ -45,8 +46,10 @@ struct Unit {
 impl CompiledSet {
     #[must_use]
     pub fn new(policies: Vec<Arc<CompiledPolicy>>) -> Self {
-        let policies: Box<[Member]> =
-            policies.into_iter().map(|policy| Member { filter: policy.filter, policy }).collect();
+        let policies: Box<[Member]> = policies
+            .into_iter()
+            .map(|policy| Member { signature: policy.signature(), policy })
+            .collect();
         let combined =
             (policies.len() >= MANY_POLICIES).then(|| Box::new(Combined::new(&policies)));
         Self { policies, combined }
@@ -70,7 +73,7 @@ impl CompiledSet {
             return;
         }
         for (place, member) in (0..).zip(&self.policies) {
-            if member.filter & request.action_filter == request.action_filter {
+            if member.signature.may_concern(&request.signature) {
                 visit_policy(&member.policy, request, role, |statement, found| {
                     visit(place, statement, found);
                 });
@@ -92,11 +95,10 @@ pub(crate) fn visit_policy(
         }
     };
     if let Some(index) = &policy.index {
-        let statement = |unit: u32| policy.statements.get(unit as usize);
+        let statement = |unit: u32| policy.statements().get(unit as usize);
         let may_concern = |unit| {
-            statement(unit).is_some_and(|statement| {
-                statement.filter & request.action_filter == request.action_filter
-            })
+            statement(unit)
+                .is_some_and(|statement| statement.signature.may_concern(&request.signature))
         };
         let visited = index.visit(request, may_concern, |unit| {
             if let Some(statement) = statement(unit) {
@@ -107,7 +109,7 @@ pub(crate) fn visit_policy(
             return;
         }
     }
-    for (place, statement) in (0..).zip(&policy.statements) {
+    for (place, statement) in (0..).zip(policy.statements()) {
         ask(place, statement);
     }
 }
@@ -117,15 +119,19 @@ impl Combined {
         let mut known: HashMap<Vec<u8>, u32> = HashMap::new();
         let (mut units, mut repeats) = (Vec::new(), Vec::new());
         for (place, member) in (0..).zip(policies) {
-            for (statement, own) in (0..).zip(&member.policy.statements) {
+            for (statement, own) in (0..).zip(member.policy.statements()) {
                 let unit = Unit { policy: place, statement };
                 let next = u32::try_from(units.len()).unwrap_or(u32::MAX);
                 let first = *known.entry(identity(&member.policy, own)).or_insert(next);
-                if first == next { units.push(unit) } else { repeats.push((first, unit)) }
+                if first == next {
+                    units.push((own.signature, unit))
+                } else {
+                    repeats.push((first, unit))
+                }
             }
         }
         repeats.sort_unstable();
-        let found = units.iter().filter_map(|unit| find(policies, *unit));
+        let found = units.iter().filter_map(|(_, unit)| find(policies, *unit));
         let index = Index::new(found);
         Self { index, units: units.into_boxed_slice(), repeats: repeats.into_boxed_slice() }
     }
@@ -139,12 +145,10 @@ impl Combined {
     ) -> Result<(), super::index::Overflow> {
         let unit = |place: u32| self.units.get(place as usize).copied();
         let may_concern = |place| {
-            unit(place).and_then(|unit| find(policies, unit)).is_some_and(|(_, statement)| {
-                statement.filter & request.action_filter == request.action_filter
-            })
+            unit(place).is_some_and(|(signature, _)| signature.may_concern(&request.signature))
         };
         self.index.visit(request, may_concern, |place| {
-            let Some(unit) = unit(place) else { return };
+            let Some((_, unit)) = unit(place) else { return };
             let Some((policy, statement)) = find(policies, unit) else { return };
             let Some(found) = applies(policy, statement, request, role) else { return };
             visit(unit.policy, unit.statement, found);
@@ -159,19 +163,16 @@ impl Combined {
 
 fn find(policies: &[Member], unit: Unit) -> Option<(&CompiledPolicy, &Statement)> {
     let policy = &policies.get(unit.policy as usize)?.policy;
-    Some((policy, policy.statements.get(unit.statement as usize)?))
+    Some((policy, policy.statements().get(unit.statement as usize)?))
 }
 
 /// What a statement says, spelt out: two that say the same have the same. A statement with principals is only equal to itself,
 /// as other policies may have resolved them otherwise.
 fn identity(policy: &CompiledPolicy, statement: &Statement) -> Vec<u8> {
     let mut bytes = format!(
-        "{:?} {} {} {} {} {:?}",
+        "{:?} {} {:?}",
         statement.effect,
-        statement.any_action,
-        statement.not_action,
-        statement.not_resource,
-        statement.has_resources,
+        statement.flags,
         policy.principals(statement).map(|_| (policy.text.as_ptr(), statement)),
     )
     .into_bytes();

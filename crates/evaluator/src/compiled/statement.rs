@@ -35,7 +35,7 @@ pub(crate) fn applies(
     role: &Role<'_>,
 ) -> Option<Applies> {
     let effect = statement.effect;
-    if statement.filter & request.action_filter != request.action_filter
+    if !statement.signature.may_concern(&request.signature)
         || !names_action(policy, statement, request)
         || !resource(policy, statement, request, role.policy_type).applies(effect)
     {
@@ -61,13 +61,13 @@ pub(crate) fn applies(
 
 /// `NotAction` names every action that is not listed (RULES.md 15).
 fn names_action(policy: &CompiledPolicy, statement: &Statement, request: &Prepared<'_>) -> bool {
-    let listed = statement.any_action || is_listed(policy, statement, request);
-    listed != statement.not_action
+    let listed = statement.any_action() || is_listed(policy, statement, request);
+    listed != statement.not_action()
 }
 
 fn is_listed(policy: &CompiledPolicy, statement: &Statement, request: &Prepared<'_>) -> bool {
     let (literals, patterns) = policy.actions(statement);
-    let own = request.action();
+    let own = request.action.as_bytes();
     let text = |op: &Op| match op {
         Op::Literal(span) => policy.text(*span).as_bytes(),
         _ => &[],
@@ -82,7 +82,7 @@ fn is_listed(policy: &CompiledPolicy, statement: &Statement, request: &Prepared<
     }
     let mut rest = patterns;
     while let Some((pieces, _, after)) = glob(rest) {
-        if View::new(policy, request, pieces).matches(request.action_text()) {
+        if View::new(policy, request, pieces).matches(request.action) {
             return true;
         }
         rest = after;
@@ -98,7 +98,7 @@ fn resource(
     request: &Prepared<'_>,
     policy_type: PolicyType,
 ) -> Truth {
-    match (statement.has_resources, policy_type) {
+    match (statement.has_resources(), policy_type) {
         (true, _) => resources::listed(policy, statement, request),
         // A trust policy's resource is the role that carries it.
         (false, PolicyType::Trust) => Truth::True,
