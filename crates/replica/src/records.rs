@@ -49,7 +49,7 @@ pub enum Unreadable {
 }
 
 /// The newest form of records that is read here.
-pub const FORMAT: u32 = 1;
+pub const FORMAT: u32 = 2;
 
 const PARTITION: &str = "aws";
 

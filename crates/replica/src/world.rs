@@ -121,6 +121,12 @@ impl World {
                 self.pinned.insert(key.clone(), Arc::new(pinned.clone()));
                 Held::Pinned(key)
             }
+            // No operation writes these yet.
+            record::Record::Group(_)
+            | record::Record::OrganizationalUnit(_)
+            | record::Record::Guardrail(_)
+            | record::Record::ResourcePolicy(_)
+            | record::Record::RevokedToken(_) => return Err(unknown()),
         };
         self.held.insert(record.key.clone(), held);
         Ok(())

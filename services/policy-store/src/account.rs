@@ -74,6 +74,9 @@ pub fn create(view: &View, plan: &mut Plan, new: &NewAccount<'_>) -> Result<Acco
         create_date: Some(view.now()),
         operator: new.operator,
         description: new.description.to_owned(),
+        parent_id: String::new(),
+        guardrail_ids: Vec::new(),
+        full_aws_access_detached: false,
     };
     plan.put(&key, &record);
     put_root_key(view, plan, &new.account, new.root_access_key_id, new.root_sealed)?;
@@ -133,6 +136,9 @@ fn put_administrator(view: &View, plan: &mut Plan, account: &AccountId) {
             policy_document: ADMINISTRATOR_POLICY.to_owned(),
         }],
         attached_policy_arns: Vec::new(),
+        permissions_boundary_arn: String::new(),
+        tags: Vec::new(),
+        sessions_revoked_before: None,
     };
     plan.put(&key, &record);
     plan.put(&layout::unique_id(&role_id), &UniqueId { key: key.to_string() });
@@ -167,6 +173,7 @@ pub fn put_aws_managed_policies(view: &View, plan: &mut Plan) -> Result<(), Erro
                 create_date: Some(view.now()),
             }],
             last_version_number: version_number(policy.version_id),
+            tags: Vec::new(),
         };
         plan.put(&key, &record);
         plan.put(&layout::unique_id(&policy_id), &UniqueId { key: key.to_string() });

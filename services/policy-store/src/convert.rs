@@ -9,12 +9,6 @@ use countersign_serve::Fault;
 
 use crate::{error::Error, iam::name, layout};
 
-/// The two fields that every write has, and that are not there yet.
-pub fn plain_write(validate_only: bool, request_id: &str) -> Result<(), Error> {
-    refuse("validate_only", validate_only)?;
-    refuse("request_id", !request_id.is_empty())
-}
-
 /// Refuses a field that is not implemented, if it is given.
 pub fn refuse(field: &'static str, given: bool) -> Result<(), Error> {
     if given { Err(Fault::field_not_implemented(field).into()) } else { Ok(()) }

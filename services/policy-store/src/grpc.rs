@@ -10,7 +10,7 @@ use tonic::{Request, Response, Status, Streaming, transport::server::TcpConnectI
 
 use crate::{
     authn::Caller,
-    rpc::{Call, PolicyStore},
+    rpc::{Call, PolicyStore, WriteOptions, WriteRequest, Written},
     watch,
 };
 
@@ -18,7 +18,11 @@ use crate::{
 type Answer<'a, T> = Pin<Box<dyn Future<Output = Result<Response<T>, Status>> + Send + 'a>>;
 
 /// Who calls, as the door wrote it down. Without the door there is nobody, and nobody may do anything.
-fn open<T>(request: Request<T>) -> Result<(Call, T), Status> {
+fn open<T>(
+    event_name: &'static str,
+    options: WriteOptions,
+    request: Request<T>,
+) -> Result<(Call, T), Status> {
     let caller = request
         .extensions()
         .get::<Caller>()
@@ -29,7 +33,7 @@ fn open<T>(request: Request<T>) -> Result<(Call, T), Status> {
         .get::<TcpConnectInfo>()
         .and_then(TcpConnectInfo::remote_addr)
         .map(|address| address.ip());
-    Ok((Call { caller, source }, request.into_inner()))
+    Ok((Call { caller, source, event_name, options }, request.into_inner()))
 }
 
 fn log(rpc: &'static str, caller: &Caller, outcome: Result<(), &crate::error::Error>) {
@@ -43,22 +47,81 @@ fn log(rpc: &'static str, caller: &Caller, outcome: Result<(), &crate::error::Er
     }
 }
 
-macro_rules! rpcs {
-    ($($rpc:ident($request:ty) -> $response:ty;)*) => {$(
+/// The operation of a request: IAM's name for it.
+const fn operation(request: &'static str) -> &'static str {
+    match request.split_at_checked(request.len().saturating_sub("Request".len())) {
+        Some((name, _)) => name,
+        None => request,
+    }
+}
+
+/// What a write's request and answer have in common with every other's.
+macro_rules! writes {
+    ($($request:ty => $response:ty;)*) => {$(
+        impl WriteRequest for $request {
+            fn options(&self) -> WriteOptions {
+                WriteOptions {
+                    validate_only: self.validate_only,
+                    request_id: self.request_id.clone(),
+                }
+            }
+        }
+
+        impl Written for $response {
+            fn revision(&mut self) -> &mut String {
+                &mut self.revision
+            }
+        }
+    )*};
+}
+
+/// Writes that know neither `validate_only` nor `request_id`: a service's own, or one that is the same when it is done twice.
+macro_rules! plain_writes {
+    ($($request:ty => $response:ty;)*) => {$(
+        impl WriteRequest for $request {
+            fn options(&self) -> WriteOptions {
+                WriteOptions::default()
+            }
+        }
+
+        impl Written for $response {
+            fn revision(&mut self) -> &mut String {
+                &mut self.revision
+            }
+        }
+    )*};
+}
+
+macro_rules! reads {
+    ($($rpc:ident($request:ty) -> $response:ty;)*) => {
+        $(rpc!($rpc($request) -> $response, |_| WriteOptions::default());)*
+    };
+}
+
+macro_rules! writing {
+    ($($rpc:ident($request:ty) -> $response:ty;)*) => {
+        $(rpc!($rpc($request) -> $response, <$request as WriteRequest>::options);)*
+    };
+}
+
+macro_rules! rpc {
+    ($rpc:ident($request:ty) -> $response:ty, $options:expr) => {
         fn $rpc<'a, 'b>(&'a self, request: Request<$request>) -> Answer<'b, $response>
         where
             'a: 'b,
             Self: 'b,
         {
             Box::pin(async move {
-                let (call, message) = open(request)?;
-                let caller = call.caller.clone();
+                let options: fn(&$request) -> WriteOptions = $options;
+                let options = options(request.get_ref());
+                let (call, message) = open(operation(stringify!($request)), options, request)?;
+                let (caller, event_name) = (call.caller.clone(), call.event_name);
                 let answer = PolicyStore::$rpc(self, call, message).await;
-                log(stringify!($rpc), &caller, answer.as_ref().map(|_| ()));
+                log(event_name, &caller, answer.as_ref().map(|_| ()));
                 Ok(Response::new(answer?))
             })
         }
-    )*};
+    };
 }
 
 macro_rules! later {
@@ -69,66 +132,105 @@ macro_rules! later {
             Self: 'b,
         {
             Box::pin(async move {
-                open(request)?;
+                open(operation(stringify!($request)), WriteOptions::default(), request)?;
                 Err(Fault::rpc_not_implemented(stringify!($rpc)).into())
             })
         }
     )*};
 }
 
+writes! {
+    CreateUserRequest => CreateUserResponse;
+    UpdateUserRequest => UpdateUserResponse;
+    DeleteUserRequest => DeleteUserResponse;
+    AttachUserPolicyRequest => AttachUserPolicyResponse;
+    DetachUserPolicyRequest => DetachUserPolicyResponse;
+    PutUserPolicyRequest => PutUserPolicyResponse;
+    DeleteUserPolicyRequest => DeleteUserPolicyResponse;
+    CreateAccessKeyRequest => CreateAccessKeyResponse;
+    UpdateAccessKeyRequest => UpdateAccessKeyResponse;
+    DeleteAccessKeyRequest => DeleteAccessKeyResponse;
+    CreateRoleRequest => CreateRoleResponse;
+    UpdateRoleRequest => UpdateRoleResponse;
+    UpdateAssumeRolePolicyRequest => UpdateAssumeRolePolicyResponse;
+    DeleteRoleRequest => DeleteRoleResponse;
+    AttachRolePolicyRequest => AttachRolePolicyResponse;
+    DetachRolePolicyRequest => DetachRolePolicyResponse;
+    PutRolePolicyRequest => PutRolePolicyResponse;
+    DeleteRolePolicyRequest => DeleteRolePolicyResponse;
+    CreatePolicyRequest => CreatePolicyResponse;
+    DeletePolicyRequest => DeletePolicyResponse;
+    CreatePolicyVersionRequest => CreatePolicyVersionResponse;
+    DeletePolicyVersionRequest => DeletePolicyVersionResponse;
+    SetDefaultPolicyVersionRequest => SetDefaultPolicyVersionResponse;
+    CreateAccountRequest => CreateAccountResponse;
+    BindServicePrincipalRequest => BindServicePrincipalResponse;
+    DeleteServicePrincipalBindingRequest => DeleteServicePrincipalBindingResponse;
+}
+
+plain_writes! {
+    PublishSigningKeyRequest => PublishSigningKeyResponse;
+    RevokeSigningKeyRequest => RevokeSigningKeyResponse;
+    ConsumeProofRequest => ConsumeProofResponse;
+    PinPrincipalRequest => PinPrincipalResponse;
+}
+
 #[tonic::async_trait]
 impl PolicyStoreService for PolicyStore {
-    rpcs! {
+    writing! {
         create_user(CreateUserRequest) -> CreateUserResponse;
-        get_user(GetUserRequest) -> GetUserResponse;
-        list_users(ListUsersRequest) -> ListUsersResponse;
         update_user(UpdateUserRequest) -> UpdateUserResponse;
         delete_user(DeleteUserRequest) -> DeleteUserResponse;
         attach_user_policy(AttachUserPolicyRequest) -> AttachUserPolicyResponse;
         detach_user_policy(DetachUserPolicyRequest) -> DetachUserPolicyResponse;
-        list_attached_user_policies(ListAttachedUserPoliciesRequest) -> ListAttachedUserPoliciesResponse;
         put_user_policy(PutUserPolicyRequest) -> PutUserPolicyResponse;
-        get_user_policy(GetUserPolicyRequest) -> GetUserPolicyResponse;
         delete_user_policy(DeleteUserPolicyRequest) -> DeleteUserPolicyResponse;
-        list_user_policies(ListUserPoliciesRequest) -> ListUserPoliciesResponse;
         create_access_key(CreateAccessKeyRequest) -> CreateAccessKeyResponse;
-        list_access_keys(ListAccessKeysRequest) -> ListAccessKeysResponse;
         update_access_key(UpdateAccessKeyRequest) -> UpdateAccessKeyResponse;
         delete_access_key(DeleteAccessKeyRequest) -> DeleteAccessKeyResponse;
         create_role(CreateRoleRequest) -> CreateRoleResponse;
-        get_role(GetRoleRequest) -> GetRoleResponse;
-        list_roles(ListRolesRequest) -> ListRolesResponse;
         update_role(UpdateRoleRequest) -> UpdateRoleResponse;
         update_assume_role_policy(UpdateAssumeRolePolicyRequest) -> UpdateAssumeRolePolicyResponse;
         delete_role(DeleteRoleRequest) -> DeleteRoleResponse;
         attach_role_policy(AttachRolePolicyRequest) -> AttachRolePolicyResponse;
         detach_role_policy(DetachRolePolicyRequest) -> DetachRolePolicyResponse;
-        list_attached_role_policies(ListAttachedRolePoliciesRequest) -> ListAttachedRolePoliciesResponse;
         put_role_policy(PutRolePolicyRequest) -> PutRolePolicyResponse;
-        get_role_policy(GetRolePolicyRequest) -> GetRolePolicyResponse;
         delete_role_policy(DeleteRolePolicyRequest) -> DeleteRolePolicyResponse;
-        list_role_policies(ListRolePoliciesRequest) -> ListRolePoliciesResponse;
         create_policy(CreatePolicyRequest) -> CreatePolicyResponse;
-        get_policy(GetPolicyRequest) -> GetPolicyResponse;
-        list_policies(ListPoliciesRequest) -> ListPoliciesResponse;
         delete_policy(DeletePolicyRequest) -> DeletePolicyResponse;
         create_policy_version(CreatePolicyVersionRequest) -> CreatePolicyVersionResponse;
-        get_policy_version(GetPolicyVersionRequest) -> GetPolicyVersionResponse;
-        list_policy_versions(ListPolicyVersionsRequest) -> ListPolicyVersionsResponse;
         delete_policy_version(DeletePolicyVersionRequest) -> DeletePolicyVersionResponse;
         set_default_policy_version(SetDefaultPolicyVersionRequest) -> SetDefaultPolicyVersionResponse;
-        list_entities_for_policy(ListEntitiesForPolicyRequest) -> ListEntitiesForPolicyResponse;
         create_account(CreateAccountRequest) -> CreateAccountResponse;
-        list_accounts(ListAccountsRequest) -> ListAccountsResponse;
         bind_service_principal(BindServicePrincipalRequest) -> BindServicePrincipalResponse;
-        list_service_principal_bindings(ListServicePrincipalBindingsRequest) -> ListServicePrincipalBindingsResponse;
         delete_service_principal_binding(DeleteServicePrincipalBindingRequest) -> DeleteServicePrincipalBindingResponse;
         publish_signing_key(PublishSigningKeyRequest) -> PublishSigningKeyResponse;
-        list_signing_keys(ListSigningKeysRequest) -> ListSigningKeysResponse;
         revoke_signing_key(RevokeSigningKeyRequest) -> RevokeSigningKeyResponse;
-        derive_signing_key(DeriveSigningKeyRequest) -> DeriveSigningKeyResponse;
         consume_proof(ConsumeProofRequest) -> ConsumeProofResponse;
         pin_principal(PinPrincipalRequest) -> PinPrincipalResponse;
+    }
+
+    reads! {
+        get_user(GetUserRequest) -> GetUserResponse;
+        list_users(ListUsersRequest) -> ListUsersResponse;
+        list_attached_user_policies(ListAttachedUserPoliciesRequest) -> ListAttachedUserPoliciesResponse;
+        get_user_policy(GetUserPolicyRequest) -> GetUserPolicyResponse;
+        list_user_policies(ListUserPoliciesRequest) -> ListUserPoliciesResponse;
+        list_access_keys(ListAccessKeysRequest) -> ListAccessKeysResponse;
+        get_role(GetRoleRequest) -> GetRoleResponse;
+        list_roles(ListRolesRequest) -> ListRolesResponse;
+        list_attached_role_policies(ListAttachedRolePoliciesRequest) -> ListAttachedRolePoliciesResponse;
+        get_role_policy(GetRolePolicyRequest) -> GetRolePolicyResponse;
+        list_role_policies(ListRolePoliciesRequest) -> ListRolePoliciesResponse;
+        get_policy(GetPolicyRequest) -> GetPolicyResponse;
+        list_policies(ListPoliciesRequest) -> ListPoliciesResponse;
+        get_policy_version(GetPolicyVersionRequest) -> GetPolicyVersionResponse;
+        list_policy_versions(ListPolicyVersionsRequest) -> ListPolicyVersionsResponse;
+        list_entities_for_policy(ListEntitiesForPolicyRequest) -> ListEntitiesForPolicyResponse;
+        list_accounts(ListAccountsRequest) -> ListAccountsResponse;
+        list_service_principal_bindings(ListServicePrincipalBindingsRequest) -> ListServicePrincipalBindingsResponse;
+        list_signing_keys(ListSigningKeysRequest) -> ListSigningKeysResponse;
+        derive_signing_key(DeriveSigningKeyRequest) -> DeriveSigningKeyResponse;
     }
 
     later! {
@@ -193,7 +295,7 @@ impl PolicyStoreService for PolicyStore {
         &self,
         request: Request<Streaming<WatchRequest>>,
     ) -> Result<Response<Self::WatchStream>, Status> {
-        let (call, mut requests) = open(request)?;
+        let (call, mut requests) = open("Watch", WriteOptions::default(), request)?;
         let watcher = watch::Watcher::new(self.clone(), call);
         watcher.may_follow().await?;
         let start = watch::start(&mut requests).await?;

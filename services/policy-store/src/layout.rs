@@ -3,13 +3,16 @@
 //! A key is text: the kind, then the parts of the name with slashes between. Names hold no slash and are lower-cased, since
 //! IAM's are unique without regard to case.
 
+#![allow(dead_code, reason = "the operations on some of these records are still to come")]
+
 use std::{fmt, marker::PhantomData};
 
 use countersign_policy::arn::AccountId;
 use countersign_proto::policy::v1::{
-    AccessKeyRecord, AccountRecord, ManagedPolicyRecord, PinnedPrincipalRecord,
-    PolicyVersionRecord, Realm, Record, RecordKind, RoleRecord, ServicePrincipalBindingRecord,
-    SigningKeyRecord, UserRecord, record,
+    AccessKeyRecord, AccountRecord, GroupRecord, GuardrailRecord, ManagedPolicyRecord,
+    OrganizationalUnitRecord, PinnedPrincipalRecord, PolicyVersionRecord, Realm, Record,
+    RecordKind, ResourcePolicyRecord, RevokedTokenRecord, RoleRecord,
+    ServicePrincipalBindingRecord, SigningKeyRecord, UserRecord, record,
 };
 use prost::{DecodeError, Message};
 
@@ -132,6 +135,51 @@ pub fn pinned(partition: &str, account: &AccountId, name: &str) -> Key<PinnedPri
     Key::new(format!("pinned/{partition}/{account}/{name}"))
 }
 
+pub fn groups(account: &AccountId) -> String {
+    format!("group/{account}/")
+}
+
+pub fn group(account: &AccountId, name: &str) -> Key<GroupRecord> {
+    Key::new(format!("{}{}", groups(account), name.to_lowercase()))
+}
+
+/// Who is in a group, by the members' unique ids.
+pub fn members(group_id: &str) -> String {
+    format!("x/member/{group_id}/")
+}
+
+pub fn member(group_id: &str, user_id: &str) -> Key<Mark> {
+    Key::new(format!("{}{user_id}", members(group_id)))
+}
+
+pub const UNITS: &str = "unit/";
+
+/// The root or a unit of the organization.
+pub fn unit(id: &str) -> Key<OrganizationalUnitRecord> {
+    Key::new(format!("{UNITS}{id}"))
+}
+
+pub const GUARDRAILS: &str = "guardrail/";
+
+pub fn guardrail(id: &str) -> Key<GuardrailRecord> {
+    Key::new(format!("{GUARDRAILS}{id}"))
+}
+
+pub fn resource_policies(account: &AccountId) -> String {
+    format!("resource/{account}/")
+}
+
+/// By the ARN or pattern as it was given: ARNs hold no line ends, and so the key is text.
+pub fn resource_policy(account: &AccountId, resource_arn: &str) -> Key<ResourcePolicyRecord> {
+    Key::new(format!("{}{resource_arn}", resource_policies(account)))
+}
+
+pub const REVOKED_TOKENS: &str = "revoked/";
+
+pub fn revoked_token(jti: &str) -> Key<RevokedTokenRecord> {
+    Key::new(format!("{REVOKED_TOKENS}{jti}"))
+}
+
 /// The document of one version; keyed by the policy's unique id, so that a new policy never finds an old one's versions.
 pub fn policy_version(policy_id: &str, version_id: &str) -> Key<PolicyVersionRecord> {
     Key::new(format!("x/version/{policy_id}/{version_id}"))
@@ -188,11 +236,16 @@ pub fn prefix(kind: RecordKind) -> Option<&'static str> {
         RecordKind::ServicePrincipalBinding => Some("binding/"),
         RecordKind::SigningKey => Some(SIGNING_KEYS),
         RecordKind::PinnedPrincipal => Some("pinned/"),
+        RecordKind::Group => Some("group/"),
+        RecordKind::OrganizationalUnit => Some(UNITS),
+        RecordKind::Guardrail => Some(GUARDRAILS),
+        RecordKind::ResourcePolicy => Some("resource/"),
+        RecordKind::RevokedToken => Some(REVOKED_TOKENS),
     }
 }
 
 /// Every kind that Watch carries.
-pub const KINDS: [RecordKind; 8] = [
+pub const KINDS: [RecordKind; 13] = [
     RecordKind::Account,
     RecordKind::User,
     RecordKind::Role,
@@ -201,6 +254,11 @@ pub const KINDS: [RecordKind; 8] = [
     RecordKind::ServicePrincipalBinding,
     RecordKind::SigningKey,
     RecordKind::PinnedPrincipal,
+    RecordKind::Group,
+    RecordKind::OrganizationalUnit,
+    RecordKind::Guardrail,
+    RecordKind::ResourcePolicy,
+    RecordKind::RevokedToken,
 ];
 
 /// The kind of the record at `key`; `None` for what Watch does not carry.
@@ -210,7 +268,8 @@ pub fn kind(key: &[u8]) -> Option<RecordKind> {
 
 /// The form of stored values that this version writes, and the newest that it reads: the first byte of each value, before the message.
 /// A record that a newer version wrote may hold what this one would drop (a boundary, say), and so is not read at all.
-pub const FORMAT: u8 = 1;
+/// Form 2 brought groups, boundaries, tags, guardrails and revocations.
+pub const FORMAT: u8 = 2;
 
 /// A record as it is stored.
 pub fn encode<R: Message>(record: &R) -> Vec<u8> {
@@ -259,6 +318,13 @@ pub fn record(key: &[u8], value: &[u8]) -> Result<Option<Record>, Error> {
         }
         RecordKind::SigningKey => record::Record::SigningKey(decode_at(key, value)?),
         RecordKind::PinnedPrincipal => record::Record::PinnedPrincipal(decode_at(key, value)?),
+        RecordKind::Group => record::Record::Group(decode_at(key, value)?),
+        RecordKind::OrganizationalUnit => {
+            record::Record::OrganizationalUnit(decode_at(key, value)?)
+        }
+        RecordKind::Guardrail => record::Record::Guardrail(decode_at(key, value)?),
+        RecordKind::ResourcePolicy => record::Record::ResourcePolicy(decode_at(key, value)?),
+        RecordKind::RevokedToken => record::Record::RevokedToken(decode_at(key, value)?),
     };
     Ok(Some(Record {
         key: String::from_utf8_lossy(key).into_owned(),
@@ -301,7 +367,7 @@ mod tests {
         let mut value = encode(&UniqueId { key: "user/x".to_owned() });
         assert_eq!(decode(&key, &value).unwrap().key, "user/x");
         value[0] = FORMAT + 1;
-        assert!(matches!(decode(&key, &value), Err(Error::Newer { format: 2, .. })));
+        assert!(matches!(decode(&key, &value), Err(Error::Newer { format: 3, .. })));
         assert!(decode(&key, &[]).is_err());
     }
 }

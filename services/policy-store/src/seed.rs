@@ -15,7 +15,7 @@ use crate::{
     layout,
     rpc::access_keys::NewAccessKey,
     seal::{Sealer, write_private},
-    view,
+    view::{self, Mode},
 };
 
 /// Why there is no first account.
@@ -57,7 +57,7 @@ pub async fn seed(
     account: AccountId,
     credentials: &Path,
 ) -> Result<(), SeedError> {
-    view::write(store, crate::now(), account::put_aws_managed_policies).await?;
+    view::write(store, crate::now(), Mode::Write, account::put_aws_managed_policies).await?;
     match operator(store.as_ref()).await? {
         Some(found) if found != account.as_str() => {
             Err(SeedError::OtherAccount { found, asked: account })
@@ -103,7 +103,7 @@ async fn make_first_account(
     account: AccountId,
     root: &NewAccessKey,
 ) -> Result<(), Error> {
-    view::write(store, crate::now(), |view, plan| {
+    view::write(store, crate::now(), Mode::Write, |view, plan| {
         let new = NewAccount {
             account,
             account_name: "first",
@@ -127,7 +127,7 @@ async fn replace_root_key(
     use countersign_proto::policy::v1::AccessKeyRecord;
     let keep = |key: &AccessKeyRecord| key.user_id == account.as_str();
     let old = view::page(store.as_ref(), "key/", "", 1_000, keep).await?.records;
-    view::write(store, crate::now(), |view, plan| {
+    view::write(store, crate::now(), Mode::Write, |view, plan| {
         for key in &old {
             plan.delete(&layout::access_key(&key.access_key_id));
             plan.delete(&layout::secret(&key.access_key_id));

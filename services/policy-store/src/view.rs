@@ -201,10 +201,20 @@ async fn unchanged(store: &dyn Store, read: &HashMap<Vec<u8>, u64>) -> Result<bo
     Ok(true)
 }
 
+/// Whether what an operation wants is done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    /// It is.
+    Write,
+    /// It is only found out whether it could be: everything is checked, and nothing is written.
+    Validate,
+}
+
 /// Runs an operation and commits what it wants, again from the beginning while others get in between.
 pub async fn write<T>(
     store: &Arc<dyn Store>,
     now: Timestamp,
+    mode: Mode,
     operation: impl Fn(&View, &mut Plan) -> Result<T, Error>,
 ) -> Result<(T, Revision), Error> {
     for _ in 0..ATTEMPTS {
@@ -214,7 +224,12 @@ pub async fn write<T>(
             operation(view, &mut plan).map(|value| (value, plan))
         };
         let (value, plan) = run(store.as_ref(), &mut view, &planned).await?;
-        match store.commit(view.preconditions(), plan.writes).await {
+        // A commit without writes checks the preconditions alone.
+        let writes = match mode {
+            Mode::Write => plan.writes,
+            Mode::Validate => Vec::new(),
+        };
+        match store.commit(view.preconditions(), writes).await {
             Ok(revision) => return Ok((value, revision)),
             Err(CommitError::Conflict { .. }) => {}
             Err(CommitError::Store(error)) => return Err(error.into()),

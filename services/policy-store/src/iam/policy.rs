@@ -92,6 +92,7 @@ pub fn create(
             create_date: Some(view.now()),
         }],
         last_version_number: 1,
+        tags: Vec::new(),
     };
     plan.put(&key, &record);
     plan.put(&layout::unique_id(&policy_id), &UniqueId { key: key.to_string() });

@@ -70,6 +70,9 @@ pub fn create(
         max_session_duration,
         inline_policies: Vec::new(),
         attached_policy_arns: Vec::new(),
+        permissions_boundary_arn: String::new(),
+        tags: Vec::new(),
+        sessions_revoked_before: None,
     };
     plan.put(&key, &record);
     plan.put(&layout::unique_id(&role_id), &UniqueId { key: key.to_string() });

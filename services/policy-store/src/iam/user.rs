@@ -40,6 +40,9 @@ pub fn create(
         inline_policies: Vec::new(),
         attached_policy_arns: Vec::new(),
         access_key_ids: Vec::new(),
+        group_ids: Vec::new(),
+        permissions_boundary_arn: String::new(),
+        tags: Vec::new(),
     };
     plan.put(&key, &record);
     plan.put(&layout::unique_id(&user_id), &UniqueId { key: key.to_string() });

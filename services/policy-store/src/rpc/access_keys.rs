@@ -41,17 +41,18 @@ impl PolicyStore {
         call: Call,
         request: CreateAccessKeyRequest,
     ) -> Result<CreateAccessKeyResponse, Error> {
-        let CreateAccessKeyRequest { user_name, validate_only, request_id } = request;
-        convert::plain_write(validate_only, &request_id)?;
+        let CreateAccessKeyRequest { user_name, validate_only, request_id: _ } = request;
         let asks = [Ask::new("iam:CreateAccessKey", On::User(&user_name))];
         let new = NewAccessKey::generate(&self.sealer)?;
-        let (record, revision) = self
-            .write(&call, &asks, |view, plan, permit| {
-                access_key::create(view, plan, permit.account(), &user_name, &new.id, &new.sealed)
-            })
-            .await?;
-        let access_key = convert::access_key(record, new.secret.to_string());
-        Ok(CreateAccessKeyResponse { access_key: Some(access_key), revision })
+        self.write(&call, &asks, |view, plan, permit| {
+            let record =
+                access_key::create(view, plan, permit.account(), &user_name, &new.id, &new.sealed)?;
+            // A key that is only considered has no secret.
+            let secret = if validate_only { String::new() } else { new.secret.to_string() };
+            let access_key = convert::access_key(record, secret);
+            Ok(CreateAccessKeyResponse { access_key: Some(access_key), revision: String::new() })
+        })
+        .await
     }
 
     pub async fn list_access_keys(
@@ -79,18 +80,21 @@ impl PolicyStore {
         call: Call,
         request: UpdateAccessKeyRequest,
     ) -> Result<UpdateAccessKeyResponse, Error> {
-        let UpdateAccessKeyRequest { user_name, access_key_id, status, validate_only, request_id } =
-            request;
-        convert::plain_write(validate_only, &request_id)?;
+        let UpdateAccessKeyRequest {
+            user_name,
+            access_key_id,
+            status,
+            validate_only: _,
+            request_id: _,
+        } = request;
         let state = convert::access_key_state(status)?;
         let asks = [Ask::new("iam:UpdateAccessKey", On::User(&user_name))];
-        let ((), revision) = self
-            .write(&call, &asks, |view, plan, permit| {
-                let account = permit.account();
-                access_key::update(view, plan, account, &user_name, &access_key_id, state)
-            })
-            .await?;
-        Ok(UpdateAccessKeyResponse { revision })
+        self.write(&call, &asks, |view, plan, permit| {
+            let account = permit.account();
+            access_key::update(view, plan, account, &user_name, &access_key_id, state)?;
+            Ok(UpdateAccessKeyResponse::default())
+        })
+        .await
     }
 
     pub async fn delete_access_key(
@@ -98,15 +102,13 @@ impl PolicyStore {
         call: Call,
         request: DeleteAccessKeyRequest,
     ) -> Result<DeleteAccessKeyResponse, Error> {
-        let DeleteAccessKeyRequest { user_name, access_key_id, validate_only, request_id } =
+        let DeleteAccessKeyRequest { user_name, access_key_id, validate_only: _, request_id: _ } =
             request;
-        convert::plain_write(validate_only, &request_id)?;
         let asks = [Ask::new("iam:DeleteAccessKey", On::User(&user_name))];
-        let ((), revision) = self
-            .write(&call, &asks, |view, plan, permit| {
-                access_key::delete(view, plan, permit.account(), &user_name, &access_key_id)
-            })
-            .await?;
-        Ok(DeleteAccessKeyResponse { revision })
+        self.write(&call, &asks, |view, plan, permit| {
+            access_key::delete(view, plan, permit.account(), &user_name, &access_key_id)?;
+            Ok(DeleteAccessKeyResponse::default())
+        })
+        .await
     }
 }

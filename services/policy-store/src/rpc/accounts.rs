@@ -23,40 +23,40 @@ impl PolicyStore {
             account_name,
             description,
             validate_only,
-            request_id,
+            request_id: _,
         } = request;
-        convert::plain_write(validate_only, &request_id)?;
         let asks = [Ask::new("countersign:CreateAccount", On::Anything)];
         let account: AccountId = account_id
             .parse()
             .map_err(|_| Error::validation("account_id", "twelve digits are expected"))?;
         let root = NewAccessKey::generate(&self.sealer)?;
-        let (record, revision) = self
-            .write(&call, &asks, |view, plan, permit| {
-                permit.of_operator(view)?;
-                let new = account::NewAccount {
-                    account,
-                    account_name: &account_name,
-                    description: &description,
-                    operator: false,
-                    root_access_key_id: &root.id,
-                    root_sealed: &root.sealed,
-                };
-                account::create(view, plan, &new)
+        self.write(&call, &asks, |view, plan, permit| {
+            permit.of_operator(view)?;
+            let new = account::NewAccount {
+                account,
+                account_name: &account_name,
+                description: &description,
+                operator: false,
+                root_access_key_id: &root.id,
+                root_sealed: &root.sealed,
+            };
+            let record = account::create(view, plan, &new)?;
+            // A key that is only considered has no secret.
+            let secret = if validate_only { String::new() } else { root.secret.to_string() };
+            let root_access_key = AccessKey {
+                user_name: String::new(),
+                access_key_id: root.id.clone(),
+                status: AccessKeyStatus::Active.into(),
+                secret_access_key: secret,
+                create_date: record.create_date,
+            };
+            Ok(CreateAccountResponse {
+                account: Some(convert::account_of(record)),
+                revision: String::new(),
+                root_access_key: Some(root_access_key),
             })
-            .await?;
-        let root_access_key = AccessKey {
-            user_name: String::new(),
-            access_key_id: root.id,
-            status: AccessKeyStatus::Active.into(),
-            secret_access_key: root.secret.to_string(),
-            create_date: record.create_date,
-        };
-        Ok(CreateAccountResponse {
-            account: Some(convert::account_of(record)),
-            revision,
-            root_access_key: Some(root_access_key),
         })
+        .await
     }
 
     pub async fn list_accounts(

@@ -32,10 +32,9 @@ impl PolicyStore {
             service_principal,
             caller_unique_id,
             caller_account_id,
-            validate_only,
-            request_id,
+            validate_only: _,
+            request_id: _,
         } = request;
-        convert::plain_write(validate_only, &request_id)?;
         binding::service_principal(&service_principal)?;
         let account = call.account()?;
         binding::well_formed(&account, &role_arn)?;
@@ -45,12 +44,11 @@ impl PolicyStore {
                 .with("iam:PassedToService", &service_principal),
         ];
         let new = Binding { role_arn, service_principal, caller_unique_id, caller_account_id };
-        let (record, revision) = self
-            .write(&call, &asks, |view, plan, permit| {
-                binding::bind(view, plan, permit.account(), &new)
-            })
-            .await?;
-        Ok(BindServicePrincipalResponse { binding: Some(record), revision })
+        self.write(&call, &asks, |view, plan, permit| {
+            let record = binding::bind(view, plan, permit.account(), &new)?;
+            Ok(BindServicePrincipalResponse { binding: Some(record), revision: String::new() })
+        })
+        .await
     }
 
     pub async fn list_service_principal_bindings(
@@ -86,20 +84,18 @@ impl PolicyStore {
             service_principal,
             caller_unique_id,
             caller_account_id,
-            validate_only,
-            request_id,
+            validate_only: _,
+            request_id: _,
         } = request;
-        convert::plain_write(validate_only, &request_id)?;
         binding::well_formed(&call.account()?, &role_arn)?;
         let on = On::Arn(role_arn.clone());
         let asks = [Ask::new("countersign:DeleteServicePrincipalBinding", on)];
         let old = Binding { role_arn, service_principal, caller_unique_id, caller_account_id };
-        let ((), revision) = self
-            .write(&call, &asks, |view, plan, permit| {
-                binding::delete(view, plan, permit.account(), &old)
-            })
-            .await?;
-        Ok(DeleteServicePrincipalBindingResponse { revision })
+        self.write(&call, &asks, |view, plan, permit| {
+            binding::delete(view, plan, permit.account(), &old)?;
+            Ok(DeleteServicePrincipalBindingResponse::default())
+        })
+        .await
     }
 
     pub async fn publish_signing_key(
@@ -109,9 +105,11 @@ impl PolicyStore {
     ) -> Result<PublishSigningKeyResponse, Error> {
         let PublishSigningKeyRequest { jwk } = request;
         let publisher = gateway(&call.caller, "PublishSigningKey")?.to_string();
-        let (record, revision) =
-            self.commit(|view, plan| signing::publish(view, plan, &publisher, &jwk)).await?;
-        Ok(PublishSigningKeyResponse { signing_key: Some(record), revision })
+        self.commit(&call, |view, plan| {
+            let record = signing::publish(view, plan, &publisher, &jwk)?;
+            Ok(PublishSigningKeyResponse { signing_key: Some(record), revision: String::new() })
+        })
+        .await
     }
 
     pub async fn list_signing_keys(
@@ -162,17 +160,16 @@ impl PolicyStore {
     ) -> Result<RevokeSigningKeyResponse, Error> {
         let RevokeSigningKeyRequest { kid } = request;
         let asks = [Ask::new("countersign:RevokeSigningKey", On::Anything)];
-        let ((), revision) = self
-            .write(&call, &asks, |view, plan, permit| {
-                permit.of_operator_account(view)?;
-                // Barred in code as well as by its policy, which it could change.
-                if permit.is_administrator() {
-                    return Err(Error::AccessDenied { message: BARRED.to_owned() });
-                }
-                signing::revoke(view, plan, &kid)
-            })
-            .await?;
-        Ok(RevokeSigningKeyResponse { revision })
+        self.write(&call, &asks, |view, plan, permit| {
+            permit.of_operator_account(view)?;
+            // Barred in code as well as by its policy, which it could change.
+            if permit.is_administrator() {
+                return Err(Error::AccessDenied { message: BARRED.to_owned() });
+            }
+            signing::revoke(view, plan, &kid)?;
+            Ok(RevokeSigningKeyResponse::default())
+        })
+        .await
     }
 
     pub async fn derive_signing_key(
@@ -203,9 +200,11 @@ impl PolicyStore {
     ) -> Result<ConsumeProofResponse, Error> {
         let ConsumeProofRequest { replay_key, expire_time } = request;
         gateway(&call.caller, "ConsumeProof")?;
-        let ((), revision) =
-            self.commit(|view, plan| proof::consume(view, plan, &replay_key, expire_time)).await?;
-        Ok(ConsumeProofResponse { revision })
+        self.commit(&call, |view, plan| {
+            proof::consume(view, plan, &replay_key, expire_time)?;
+            Ok(ConsumeProofResponse::default())
+        })
+        .await
     }
 
     pub async fn pin_principal(
@@ -215,17 +214,16 @@ impl PolicyStore {
     ) -> Result<PinPrincipalResponse, Error> {
         let PinPrincipalRequest { partition, account_id, principal_name, unique_id } = request;
         gateway(&call.caller, "PinPrincipal")?;
-        let (newly_pinned, revision) = self
-            .commit(|view, plan| {
-                let principal = pin::Pin {
-                    partition: &partition,
-                    account_id: &account_id,
-                    principal_name: &principal_name,
-                    unique_id: &unique_id,
-                };
-                pin::pin(view, plan, &principal)
-            })
-            .await?;
-        Ok(PinPrincipalResponse { revision, newly_pinned })
+        self.commit(&call, |view, plan| {
+            let principal = pin::Pin {
+                partition: &partition,
+                account_id: &account_id,
+                principal_name: &principal_name,
+                unique_id: &unique_id,
+            };
+            let newly_pinned = pin::pin(view, plan, &principal)?;
+            Ok(PinPrincipalResponse { revision: String::new(), newly_pinned })
+        })
+        .await
     }
 }

@@ -11,15 +11,16 @@ use std::{net::IpAddr, sync::Arc};
 
 use countersign_policy::arn::AccountId;
 use countersign_serve::{ServiceName, Shutdown};
-use countersign_store::{Revision, Store};
+use countersign_store::Store;
 
 use crate::{
     authn::Caller,
     authz::{self, Ask, Permit},
+    convert,
     error::Error,
     layout,
     seal::Sealer,
-    view::{self, Plan, View},
+    view::{self, Mode, Plan, View},
     watch::Followers,
 };
 
@@ -33,11 +34,36 @@ pub struct PolicyStore {
     pub shutdown: Shutdown,
 }
 
-/// Who calls, and from where.
+/// Who calls, from where, and how.
 #[derive(Clone)]
 pub struct Call {
     pub caller: Caller,
     pub source: Option<IpAddr>,
+    /// The operation, by IAM's name: `CreateRole`.
+    pub event_name: &'static str,
+    /// What every write may be asked besides.
+    pub options: WriteOptions,
+}
+
+/// What every write may be asked besides; a read has none of it.
+#[derive(Clone, Default)]
+pub struct WriteOptions {
+    /// Check everything, and write nothing.
+    pub validate_only: bool,
+    /// The caller's own name for this write; may be empty.
+    pub request_id: String,
+}
+
+/// The request of a write.
+pub trait WriteRequest {
+    /// What it asks besides.
+    fn options(&self) -> WriteOptions;
+}
+
+/// The answer to a write.
+pub trait Written: prost::Message + Default {
+    /// Where the revision goes, once there is one. An operation leaves it empty.
+    fn revision(&mut self) -> &mut String;
 }
 
 impl Call {
@@ -67,14 +93,15 @@ impl PolicyStore {
         self.look(|view| operation(view, &authz::permit(view, call, asks)?)).await
     }
 
-    /// Runs an operation that writes, for a caller that may do all that is asked.
-    async fn write<T>(
+    /// Runs an operation that writes, for a caller that may do all that is asked. The operation leaves the answer's revision empty.
+    async fn write<A: Written>(
         &self,
         call: &Call,
         asks: &[Ask<'_>],
-        operation: impl Fn(&View, &mut Plan, &Permit) -> Result<T, Error>,
-    ) -> Result<(T, String), Error> {
-        self.commit(|view, plan| operation(view, plan, &authz::permit(view, call, asks)?)).await
+        operation: impl Fn(&View, &mut Plan, &Permit) -> Result<A, Error>,
+    ) -> Result<A, Error> {
+        self.commit(call, |view, plan| operation(view, plan, &authz::permit(view, call, asks)?))
+            .await
     }
 
     /// Runs an operation that only reads, for whom the caller has been found to be already.
@@ -83,13 +110,18 @@ impl PolicyStore {
     }
 
     /// Runs an operation that writes, for whom the caller has been found to be already.
-    async fn commit<T>(
+    async fn commit<A: Written>(
         &self,
-        operation: impl Fn(&View, &mut Plan) -> Result<T, Error>,
-    ) -> Result<(T, String), Error> {
-        let (value, revision): (T, Revision) =
-            view::write(&self.store, crate::now(), operation).await?;
-        Ok((value, revision.to_string()))
+        call: &Call,
+        operation: impl Fn(&View, &mut Plan) -> Result<A, Error>,
+    ) -> Result<A, Error> {
+        let WriteOptions { validate_only, request_id } = &call.options;
+        convert::refuse("request_id", !request_id.is_empty())?;
+        let mode = if *validate_only { Mode::Validate } else { Mode::Write };
+        let (mut answer, revision) =
+            view::write(&self.store, crate::now(), mode, operation).await?;
+        *answer.revision() = revision.to_string();
+        Ok(answer)
     }
 
     /// How many users and roles of an account have a policy; a thousand at most are counted.

@@ -25,26 +25,24 @@ impl PolicyStore {
             policy_document,
             description,
             tags,
-            validate_only,
-            request_id,
+            validate_only: _,
+            request_id: _,
         } = request;
-        convert::plain_write(validate_only, &request_id)?;
         convert::refuse("tags", !tags.is_empty())?;
         name::name("policy_name", &policy_name, 128)?;
         let account = call.account()?;
         let arn = name::policy_arn(account, name::path("path", &path)?, &policy_name);
         let asks = [Ask::new("iam:CreatePolicy", On::Arn(arn))];
         let new = policy::NewPolicy { policy_name, path, policy_document, description };
-        let ((record, findings), revision) = self
-            .write(&call, &asks, |view, plan, permit| {
-                policy::create(view, plan, permit.account(), &new)
+        self.write(&call, &asks, |view, plan, permit| {
+            let (record, findings) = policy::create(view, plan, permit.account(), &new)?;
+            Ok(CreatePolicyResponse {
+                policy: Some(convert::policy(record, 0)),
+                revision: String::new(),
+                findings: convert::findings(findings),
             })
-            .await?;
-        Ok(CreatePolicyResponse {
-            policy: Some(convert::policy(record, 0)),
-            revision,
-            findings: convert::findings(findings),
         })
+        .await
     }
 
     pub async fn get_policy(
@@ -133,15 +131,13 @@ impl PolicyStore {
         call: Call,
         request: DeletePolicyRequest,
     ) -> Result<DeletePolicyResponse, Error> {
-        let DeletePolicyRequest { policy_arn, validate_only, request_id } = request;
-        convert::plain_write(validate_only, &request_id)?;
+        let DeletePolicyRequest { policy_arn, validate_only: _, request_id: _ } = request;
         let asks = [Ask::new("iam:DeletePolicy", On::Policy(&policy_arn))];
-        let ((), revision) = self
-            .write(&call, &asks, |view, plan, permit| {
-                policy::delete(view, plan, permit.account(), &policy_arn)
-            })
-            .await?;
-        Ok(DeletePolicyResponse { revision })
+        self.write(&call, &asks, |view, plan, permit| {
+            policy::delete(view, plan, permit.account(), &policy_arn)?;
+            Ok(DeletePolicyResponse::default())
+        })
+        .await
     }
 
     pub async fn create_policy_version(
@@ -153,30 +149,29 @@ impl PolicyStore {
             policy_arn,
             policy_document,
             set_as_default,
-            validate_only,
-            request_id,
+            validate_only: _,
+            request_id: _,
         } = request;
-        convert::plain_write(validate_only, &request_id)?;
         let asks = [Ask::new("iam:CreatePolicyVersion", On::Policy(&policy_arn))];
-        let ((summary, is_default_version, findings), revision) = self
-            .write(&call, &asks, |view, plan, permit| {
-                let account = permit.account();
-                let document = &policy_document;
-                policy::create_version(view, plan, account, &policy_arn, document, set_as_default)
+        self.write(&call, &asks, |view, plan, permit| {
+            let account = permit.account();
+            let document = &policy_document;
+            let (summary, is_default_version, findings) =
+                policy::create_version(view, plan, account, &policy_arn, document, set_as_default)?;
+            // As in IAM, the answer does not repeat the document.
+            let version = PolicyVersion {
+                document: String::new(),
+                version_id: summary.version_id,
+                is_default_version,
+                create_date: summary.create_date,
+            };
+            Ok(CreatePolicyVersionResponse {
+                policy_version: Some(version),
+                revision: String::new(),
+                findings: convert::findings(findings),
             })
-            .await?;
-        // As in IAM, the answer does not repeat the document.
-        let version = PolicyVersion {
-            document: String::new(),
-            version_id: summary.version_id,
-            is_default_version,
-            create_date: summary.create_date,
-        };
-        Ok(CreatePolicyVersionResponse {
-            policy_version: Some(version),
-            revision,
-            findings: convert::findings(findings),
         })
+        .await
     }
 
     pub async fn get_policy_version(
@@ -233,17 +228,15 @@ impl PolicyStore {
         call: Call,
         request: DeletePolicyVersionRequest,
     ) -> Result<DeletePolicyVersionResponse, Error> {
-        let DeletePolicyVersionRequest { policy_arn, version_id, validate_only, request_id } =
+        let DeletePolicyVersionRequest { policy_arn, version_id, validate_only: _, request_id: _ } =
             request;
-        convert::plain_write(validate_only, &request_id)?;
         let asks = [Ask::new("iam:DeletePolicyVersion", On::Policy(&policy_arn))];
-        let ((), revision) = self
-            .write(&call, &asks, |view, plan, permit| {
-                let account = permit.account();
-                policy::delete_version(view, plan, account, &policy_arn, &version_id)
-            })
-            .await?;
-        Ok(DeletePolicyVersionResponse { revision })
+        self.write(&call, &asks, |view, plan, permit| {
+            let account = permit.account();
+            policy::delete_version(view, plan, account, &policy_arn, &version_id)?;
+            Ok(DeletePolicyVersionResponse::default())
+        })
+        .await
     }
 
     pub async fn set_default_policy_version(
@@ -251,17 +244,19 @@ impl PolicyStore {
         call: Call,
         request: SetDefaultPolicyVersionRequest,
     ) -> Result<SetDefaultPolicyVersionResponse, Error> {
-        let SetDefaultPolicyVersionRequest { policy_arn, version_id, validate_only, request_id } =
-            request;
-        convert::plain_write(validate_only, &request_id)?;
+        let SetDefaultPolicyVersionRequest {
+            policy_arn,
+            version_id,
+            validate_only: _,
+            request_id: _,
+        } = request;
         let asks = [Ask::new("iam:SetDefaultPolicyVersion", On::Policy(&policy_arn))];
-        let ((), revision) = self
-            .write(&call, &asks, |view, plan, permit| {
-                let account = permit.account();
-                policy::set_default_version(view, plan, account, &policy_arn, &version_id)
-            })
-            .await?;
-        Ok(SetDefaultPolicyVersionResponse { revision })
+        self.write(&call, &asks, |view, plan, permit| {
+            let account = permit.account();
+            policy::set_default_version(view, plan, account, &policy_arn, &version_id)?;
+            Ok(SetDefaultPolicyVersionResponse::default())
+        })
+        .await
     }
 
     pub async fn list_entities_for_policy(

@@ -28,10 +28,9 @@ impl PolicyStore {
             max_session_duration,
             permissions_boundary,
             tags,
-            validate_only,
-            request_id,
+            validate_only: _,
+            request_id: _,
         } = request;
-        convert::plain_write(validate_only, &request_id)?;
         convert::refuse("permissions_boundary", !permissions_boundary.is_empty())?;
         convert::refuse("tags", !tags.is_empty())?;
         name::name("role_name", &role_name, 64)?;
@@ -45,13 +44,16 @@ impl PolicyStore {
             description,
             max_session_duration,
         };
-        let ((record, findings), revision) = self
-            .write(&call, &asks, |view, plan, permit| {
-                role::create(view, plan, permit.account(), &new)
+        self.write(&call, &asks, |view, plan, permit| {
+            let (record, findings) = role::create(view, plan, permit.account(), &new)?;
+            let findings = convert::findings(findings);
+            Ok(CreateRoleResponse {
+                role: Some(convert::role(record)),
+                revision: String::new(),
+                findings,
             })
-            .await?;
-        let findings = convert::findings(findings);
-        Ok(CreateRoleResponse { role: Some(convert::role(record)), revision, findings })
+        })
+        .await
     }
 
     pub async fn get_role(
@@ -97,19 +99,17 @@ impl PolicyStore {
             role_name,
             description,
             max_session_duration,
-            validate_only,
-            request_id,
+            validate_only: _,
+            request_id: _,
         } = request;
-        convert::plain_write(validate_only, &request_id)?;
         let asks = [Ask::new("iam:UpdateRole", On::Role(&role_name))];
-        let ((), revision) = self
-            .write(&call, &asks, |view, plan, permit| {
-                let description = description.as_deref();
-                let account = permit.account();
-                role::update(view, plan, account, &role_name, description, max_session_duration)
-            })
-            .await?;
-        Ok(UpdateRoleResponse { revision })
+        self.write(&call, &asks, |view, plan, permit| {
+            let description = description.as_deref();
+            let account = permit.account();
+            role::update(view, plan, account, &role_name, description, max_session_duration)?;
+            Ok(UpdateRoleResponse::default())
+        })
+        .await
     }
 
     pub async fn update_assume_role_policy(
@@ -117,17 +117,20 @@ impl PolicyStore {
         call: Call,
         request: UpdateAssumeRolePolicyRequest,
     ) -> Result<UpdateAssumeRolePolicyResponse, Error> {
-        let UpdateAssumeRolePolicyRequest { role_name, policy_document, validate_only, request_id } =
-            request;
-        convert::plain_write(validate_only, &request_id)?;
+        let UpdateAssumeRolePolicyRequest {
+            role_name,
+            policy_document,
+            validate_only: _,
+            request_id: _,
+        } = request;
         let asks = [Ask::new("iam:UpdateAssumeRolePolicy", On::Role(&role_name))];
-        let (findings, revision) = self
-            .write(&call, &asks, |view, plan, permit| {
-                role::update_trust(view, plan, permit.account(), &role_name, &policy_document)
-            })
-            .await?;
-        let findings = convert::findings(findings);
-        Ok(UpdateAssumeRolePolicyResponse { revision, findings })
+        self.write(&call, &asks, |view, plan, permit| {
+            let findings =
+                role::update_trust(view, plan, permit.account(), &role_name, &policy_document)?;
+            let findings = convert::findings(findings);
+            Ok(UpdateAssumeRolePolicyResponse { revision: String::new(), findings })
+        })
+        .await
     }
 
     pub async fn delete_role(
@@ -135,15 +138,13 @@ impl PolicyStore {
         call: Call,
         request: DeleteRoleRequest,
     ) -> Result<DeleteRoleResponse, Error> {
-        let DeleteRoleRequest { role_name, validate_only, request_id } = request;
-        convert::plain_write(validate_only, &request_id)?;
+        let DeleteRoleRequest { role_name, validate_only: _, request_id: _ } = request;
         let asks = [Ask::new("iam:DeleteRole", On::Role(&role_name))];
-        let ((), revision) = self
-            .write(&call, &asks, |view, plan, permit| {
-                role::delete(view, plan, permit.account(), &role_name)
-            })
-            .await?;
-        Ok(DeleteRoleResponse { revision })
+        self.write(&call, &asks, |view, plan, permit| {
+            role::delete(view, plan, permit.account(), &role_name)?;
+            Ok(DeleteRoleResponse::default())
+        })
+        .await
     }
 
     pub async fn attach_role_policy(
@@ -151,17 +152,16 @@ impl PolicyStore {
         call: Call,
         request: AttachRolePolicyRequest,
     ) -> Result<AttachRolePolicyResponse, Error> {
-        let AttachRolePolicyRequest { role_name, policy_arn, validate_only, request_id } = request;
-        convert::plain_write(validate_only, &request_id)?;
+        let AttachRolePolicyRequest { role_name, policy_arn, validate_only: _, request_id: _ } =
+            request;
         name::parse_policy_arn("policy_arn", &policy_arn)?;
         let asks = [Ask::new("iam:AttachRolePolicy", On::Role(&role_name))
             .with("iam:PolicyARN", &policy_arn)];
-        let ((), revision) = self
-            .write(&call, &asks, |view, plan, permit| {
-                attachment::attach(view, plan, permit.account(), To::Role(&role_name), &policy_arn)
-            })
-            .await?;
-        Ok(AttachRolePolicyResponse { revision })
+        self.write(&call, &asks, |view, plan, permit| {
+            attachment::attach(view, plan, permit.account(), To::Role(&role_name), &policy_arn)?;
+            Ok(AttachRolePolicyResponse::default())
+        })
+        .await
     }
 
     pub async fn detach_role_policy(
@@ -169,17 +169,16 @@ impl PolicyStore {
         call: Call,
         request: DetachRolePolicyRequest,
     ) -> Result<DetachRolePolicyResponse, Error> {
-        let DetachRolePolicyRequest { role_name, policy_arn, validate_only, request_id } = request;
-        convert::plain_write(validate_only, &request_id)?;
+        let DetachRolePolicyRequest { role_name, policy_arn, validate_only: _, request_id: _ } =
+            request;
         name::parse_policy_arn("policy_arn", &policy_arn)?;
         let asks = [Ask::new("iam:DetachRolePolicy", On::Role(&role_name))
             .with("iam:PolicyARN", &policy_arn)];
-        let ((), revision) = self
-            .write(&call, &asks, |view, plan, permit| {
-                attachment::detach(view, plan, permit.account(), To::Role(&role_name), &policy_arn)
-            })
-            .await?;
-        Ok(DetachRolePolicyResponse { revision })
+        self.write(&call, &asks, |view, plan, permit| {
+            attachment::detach(view, plan, permit.account(), To::Role(&role_name), &policy_arn)?;
+            Ok(DetachRolePolicyResponse::default())
+        })
+        .await
     }
 
     pub async fn list_attached_role_policies(
@@ -212,18 +211,20 @@ impl PolicyStore {
             role_name,
             policy_name,
             policy_document,
-            validate_only,
-            request_id,
+            validate_only: _,
+            request_id: _,
         } = request;
-        convert::plain_write(validate_only, &request_id)?;
         let asks = [Ask::new("iam:PutRolePolicy", On::Role(&role_name))];
-        let (findings, revision) = self
-            .write(&call, &asks, |view, plan, permit| {
-                let of = To::Role(&role_name);
-                inline::put(view, plan, permit.account(), of, &policy_name, &policy_document)
+        self.write(&call, &asks, |view, plan, permit| {
+            let of = To::Role(&role_name);
+            let findings =
+                inline::put(view, plan, permit.account(), of, &policy_name, &policy_document)?;
+            Ok(PutRolePolicyResponse {
+                revision: String::new(),
+                findings: convert::findings(findings),
             })
-            .await?;
-        Ok(PutRolePolicyResponse { revision, findings: convert::findings(findings) })
+        })
+        .await
     }
 
     pub async fn get_role_policy(
@@ -250,15 +251,14 @@ impl PolicyStore {
         call: Call,
         request: DeleteRolePolicyRequest,
     ) -> Result<DeleteRolePolicyResponse, Error> {
-        let DeleteRolePolicyRequest { role_name, policy_name, validate_only, request_id } = request;
-        convert::plain_write(validate_only, &request_id)?;
+        let DeleteRolePolicyRequest { role_name, policy_name, validate_only: _, request_id: _ } =
+            request;
         let asks = [Ask::new("iam:DeleteRolePolicy", On::Role(&role_name))];
-        let ((), revision) = self
-            .write(&call, &asks, |view, plan, permit| {
-                inline::delete(view, plan, permit.account(), To::Role(&role_name), &policy_name)
-            })
-            .await?;
-        Ok(DeleteRolePolicyResponse { revision })
+        self.write(&call, &asks, |view, plan, permit| {
+            inline::delete(view, plan, permit.account(), To::Role(&role_name), &policy_name)?;
+            Ok(DeleteRolePolicyResponse::default())
+        })
+        .await
     }
 
     pub async fn list_role_policies(

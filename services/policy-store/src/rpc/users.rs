@@ -25,22 +25,20 @@ impl PolicyStore {
             user_name,
             permissions_boundary,
             tags,
-            validate_only,
-            request_id,
+            validate_only: _,
+            request_id: _,
         } = request;
-        convert::plain_write(validate_only, &request_id)?;
         convert::refuse("permissions_boundary", !permissions_boundary.is_empty())?;
         convert::refuse("tags", !tags.is_empty())?;
         name::name("user_name", &user_name, 64)?;
         let account = call.account()?;
         let arn = name::user_arn(account, name::path("path", &path)?, &user_name);
         let asks = [Ask::new("iam:CreateUser", On::Arn(arn))];
-        let (record, revision) = self
-            .write(&call, &asks, |view, plan, permit| {
-                user::create(view, plan, permit.account(), &path, &user_name)
-            })
-            .await?;
-        Ok(CreateUserResponse { user: Some(convert::user(record)), revision })
+        self.write(&call, &asks, |view, plan, permit| {
+            let record = user::create(view, plan, permit.account(), &path, &user_name)?;
+            Ok(CreateUserResponse { user: Some(convert::user(record)), revision: String::new() })
+        })
+        .await
     }
 
     pub async fn get_user(
@@ -83,9 +81,13 @@ impl PolicyStore {
         call: Call,
         request: UpdateUserRequest,
     ) -> Result<UpdateUserResponse, Error> {
-        let UpdateUserRequest { user_name, new_path, new_user_name, validate_only, request_id } =
-            request;
-        convert::plain_write(validate_only, &request_id)?;
+        let UpdateUserRequest {
+            user_name,
+            new_path,
+            new_user_name,
+            validate_only: _,
+            request_id: _,
+        } = request;
         let moved = On::MovedUser {
             user_name: &user_name,
             new_path: &new_path,
@@ -93,12 +95,12 @@ impl PolicyStore {
         };
         let asks =
             [Ask::new("iam:UpdateUser", On::User(&user_name)), Ask::new("iam:UpdateUser", moved)];
-        let (_, revision) = self
-            .write(&call, &asks, |view, plan, permit| {
-                user::update(view, plan, permit.account(), &user_name, &new_path, &new_user_name)
-            })
-            .await?;
-        Ok(UpdateUserResponse { revision })
+        self.write(&call, &asks, |view, plan, permit| {
+            let _ =
+                user::update(view, plan, permit.account(), &user_name, &new_path, &new_user_name)?;
+            Ok(UpdateUserResponse { revision: String::new() })
+        })
+        .await
     }
 
     pub async fn delete_user(
@@ -106,15 +108,13 @@ impl PolicyStore {
         call: Call,
         request: DeleteUserRequest,
     ) -> Result<DeleteUserResponse, Error> {
-        let DeleteUserRequest { user_name, validate_only, request_id } = request;
-        convert::plain_write(validate_only, &request_id)?;
+        let DeleteUserRequest { user_name, validate_only: _, request_id: _ } = request;
         let asks = [Ask::new("iam:DeleteUser", On::User(&user_name))];
-        let ((), revision) = self
-            .write(&call, &asks, |view, plan, permit| {
-                user::delete(view, plan, permit.account(), &user_name)
-            })
-            .await?;
-        Ok(DeleteUserResponse { revision })
+        self.write(&call, &asks, |view, plan, permit| {
+            user::delete(view, plan, permit.account(), &user_name)?;
+            Ok(DeleteUserResponse::default())
+        })
+        .await
     }
 
     pub async fn attach_user_policy(
@@ -122,17 +122,16 @@ impl PolicyStore {
         call: Call,
         request: AttachUserPolicyRequest,
     ) -> Result<AttachUserPolicyResponse, Error> {
-        let AttachUserPolicyRequest { user_name, policy_arn, validate_only, request_id } = request;
-        convert::plain_write(validate_only, &request_id)?;
+        let AttachUserPolicyRequest { user_name, policy_arn, validate_only: _, request_id: _ } =
+            request;
         name::parse_policy_arn("policy_arn", &policy_arn)?;
         let asks = [Ask::new("iam:AttachUserPolicy", On::User(&user_name))
             .with("iam:PolicyARN", &policy_arn)];
-        let ((), revision) = self
-            .write(&call, &asks, |view, plan, permit| {
-                attachment::attach(view, plan, permit.account(), To::User(&user_name), &policy_arn)
-            })
-            .await?;
-        Ok(AttachUserPolicyResponse { revision })
+        self.write(&call, &asks, |view, plan, permit| {
+            attachment::attach(view, plan, permit.account(), To::User(&user_name), &policy_arn)?;
+            Ok(AttachUserPolicyResponse::default())
+        })
+        .await
     }
 
     pub async fn detach_user_policy(
@@ -140,17 +139,16 @@ impl PolicyStore {
         call: Call,
         request: DetachUserPolicyRequest,
     ) -> Result<DetachUserPolicyResponse, Error> {
-        let DetachUserPolicyRequest { user_name, policy_arn, validate_only, request_id } = request;
-        convert::plain_write(validate_only, &request_id)?;
+        let DetachUserPolicyRequest { user_name, policy_arn, validate_only: _, request_id: _ } =
+            request;
         name::parse_policy_arn("policy_arn", &policy_arn)?;
         let asks = [Ask::new("iam:DetachUserPolicy", On::User(&user_name))
             .with("iam:PolicyARN", &policy_arn)];
-        let ((), revision) = self
-            .write(&call, &asks, |view, plan, permit| {
-                attachment::detach(view, plan, permit.account(), To::User(&user_name), &policy_arn)
-            })
-            .await?;
-        Ok(DetachUserPolicyResponse { revision })
+        self.write(&call, &asks, |view, plan, permit| {
+            attachment::detach(view, plan, permit.account(), To::User(&user_name), &policy_arn)?;
+            Ok(DetachUserPolicyResponse::default())
+        })
+        .await
     }
 
     pub async fn list_attached_user_policies(
@@ -183,18 +181,20 @@ impl PolicyStore {
             user_name,
             policy_name,
             policy_document,
-            validate_only,
-            request_id,
+            validate_only: _,
+            request_id: _,
         } = request;
-        convert::plain_write(validate_only, &request_id)?;
         let asks = [Ask::new("iam:PutUserPolicy", On::User(&user_name))];
-        let (findings, revision) = self
-            .write(&call, &asks, |view, plan, permit| {
-                let of = To::User(&user_name);
-                inline::put(view, plan, permit.account(), of, &policy_name, &policy_document)
+        self.write(&call, &asks, |view, plan, permit| {
+            let of = To::User(&user_name);
+            let findings =
+                inline::put(view, plan, permit.account(), of, &policy_name, &policy_document)?;
+            Ok(PutUserPolicyResponse {
+                revision: String::new(),
+                findings: convert::findings(findings),
             })
-            .await?;
-        Ok(PutUserPolicyResponse { revision, findings: convert::findings(findings) })
+        })
+        .await
     }
 
     pub async fn get_user_policy(
@@ -221,15 +221,14 @@ impl PolicyStore {
         call: Call,
         request: DeleteUserPolicyRequest,
     ) -> Result<DeleteUserPolicyResponse, Error> {
-        let DeleteUserPolicyRequest { user_name, policy_name, validate_only, request_id } = request;
-        convert::plain_write(validate_only, &request_id)?;
+        let DeleteUserPolicyRequest { user_name, policy_name, validate_only: _, request_id: _ } =
+            request;
         let asks = [Ask::new("iam:DeleteUserPolicy", On::User(&user_name))];
-        let ((), revision) = self
-            .write(&call, &asks, |view, plan, permit| {
-                inline::delete(view, plan, permit.account(), To::User(&user_name), &policy_name)
-            })
-            .await?;
-        Ok(DeleteUserPolicyResponse { revision })
+        self.write(&call, &asks, |view, plan, permit| {
+            inline::delete(view, plan, permit.account(), To::User(&user_name), &policy_name)?;
+            Ok(DeleteUserPolicyResponse::default())
+        })
+        .await
     }
 
     pub async fn list_user_policies(

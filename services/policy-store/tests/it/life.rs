@@ -158,7 +158,12 @@ async fn bad_input_names_the_field() {
     };
     refused(iam.create_role(tagged).await, Code::Unimplemented, "NotImplemented");
     let dry = CreateRoleRequest { validate_only: true, ..new_role("R", &trust(EC2)) };
-    refused(iam.create_role(dry).await, Code::Unimplemented, "NotImplemented");
+    let considered = iam.create_role(dry.clone()).await.unwrap().into_inner();
+    assert!(considered.role.is_some() && !considered.revision.is_empty());
+    let found = iam.get_role(GetRoleRequest { role_name: "R".into() }).await;
+    refused(found, Code::NotFound, "NoSuchEntity");
+    let bad_dry = CreateRoleRequest { assume_role_policy_document: bad.into(), ..dry };
+    refused(iam.create_role(bad_dry).await, Code::InvalidArgument, "MalformedPolicyDocument");
     let boundary = CreateUserRequest { permissions_boundary: S3.into(), ..new_user("u") };
     refused(iam.create_user(boundary).await, Code::Unimplemented, "NotImplemented");
     let long = CreateRoleRequest { max_session_duration: 43_201, ..new_role("R", &trust(EC2)) };
