@@ -6,12 +6,13 @@ use countersign_serve::{
     Fault, ServiceIdentities, ServiceName,
     authn::{Authenticate, bearer, missing_credentials},
 };
+use countersign_token::SignedToken;
 use http::HeaderMap;
 
 use crate::{
     check,
     decider::{self, Decider},
-    session::{self, OWN_AUDIENCE, Session},
+    session::{self, OWN_AUDIENCE, Opened, Session},
 };
 
 /// Who calls.
@@ -30,6 +31,8 @@ pub struct Admitted {
     pub caller: Caller,
     /// Until when it can wait for revisions; the door's own waiting counts.
     pub deadline: Instant,
+    /// The session's token, for calls that outlive it.
+    pub signed: Option<SignedToken>,
 }
 
 /// A call that has passed the door.
@@ -63,18 +66,22 @@ impl Authenticate for Door {
     // No RPC is open to strangers, so the path does not matter.
     async fn authenticate(&self, _path: &str, headers: &HeaderMap) -> Result<Admitted, Fault> {
         let deadline = self.decider.deadline(headers);
-        let caller = self.caller(headers, deadline).await?;
-        Ok(Admitted { caller, deadline })
+        let (caller, signed) = self.caller(headers, deadline).await?;
+        Ok(Admitted { caller, deadline, signed })
     }
 }
 
 impl Door {
-    async fn caller(&self, headers: &HeaderMap, deadline: Instant) -> Result<Caller, Fault> {
+    async fn caller(
+        &self,
+        headers: &HeaderMap,
+        deadline: Instant,
+    ) -> Result<(Caller, Option<SignedToken>), Fault> {
         let service = self.identities.identify(headers);
         let service = service
             .map_err(|error| Fault::unauthenticated("InvalidServiceIdentity", error.to_string()))?;
         match (service, bearer(headers)?) {
-            (Some(service), None) => Ok(Caller::Service(service)),
+            (Some(service), None) => Ok((Caller::Service(service), None)),
             (None, Some(token)) => self.session(token, deadline).await,
             // Of two identities one would have to be ignored.
             (Some(_), Some(_)) => Err(Fault::unauthenticated(
@@ -85,12 +92,16 @@ impl Door {
         }
     }
 
-    async fn session(&self, token: &str, deadline: Instant) -> Result<Caller, Fault> {
+    async fn session(
+        &self,
+        token: &str,
+        deadline: Instant,
+    ) -> Result<(Caller, Option<SignedToken>), Fault> {
         let opened =
             session::open(&self.decider, token, OWN_AUDIENCE, decider::now(), deadline).await;
-        let (view, session) = opened.map_err(session::NoSession::of_caller)?;
+        let Opened { view, session, signed } = opened.map_err(session::NoSession::of_caller)?;
         // A session whose role is gone, or was made again, is over for every RPC, also for those that need no permission.
         check::session_subject(view.world(), &session)?;
-        Ok(Caller::Session(Arc::new(session)))
+        Ok((Caller::Session(Arc::new(session)), Some(signed)))
     }
 }

@@ -22,7 +22,7 @@ use crate::{
     effort,
     error::Refusal,
     sentence::{arn_noun, sentence},
-    session::{self, NoSession, Session},
+    session::{self, NoSession, Opened, Session},
 };
 
 /// A decision, as every answer carries it.
@@ -88,6 +88,18 @@ enum Matter {
     Settled(Judgement),
 }
 
+impl Matter {
+    fn judge(&self) -> Judgement {
+        match self {
+            Self::Open(matter) => {
+                let (request, policies) = matter.as_ref();
+                Judgement::of(reference::decide(request, policies), request)
+            }
+            Self::Settled(judgement) => judgement.clone(),
+        }
+    }
+}
+
 /// Answers Authorize.
 pub async fn authorize(
     decider: &Decider,
@@ -95,13 +107,7 @@ pub async fn authorize(
     question: Question,
 ) -> Result<AuthorizeResponse, Refusal> {
     let posed = pose(decider, call, question, Depth::Answer).await?;
-    let judgement = match &posed.matter {
-        Matter::Open(matter) => {
-            let (request, policies) = matter.as_ref();
-            Judgement::of(reference::decide(request, policies), request)
-        }
-        Matter::Settled(judgement) => judgement.clone(),
-    };
+    let judgement = posed.matter.judge();
     answer(decider, &posed, judgement)
 }
 
@@ -162,9 +168,7 @@ async fn pose(
     depth: Depth,
 ) -> Result<Posed, Refusal> {
     let Question { subject, check, at_least_revision } = question;
-    if let Caller::Service(_) = &call.caller {
-        return Err(not_for_services(&call.caller, depth, &check.resource));
-    }
+    sessions_alone(call, depth, &check.resource)?;
     let now = decider::now();
     let (view, who) = who(decider, subject, &at_least_revision, now, call.deadline).await?;
     let asked = format!("{} on {}", check.action, check.resource);
@@ -313,7 +317,7 @@ async fn who(
         Asked::Service(name) => Ok((view, Who::Service(name))),
         Asked::Token { token, audience } => {
             let opened = session::open(decider, &token, &audience, now, deadline).await;
-            let (view, session) = opened.map_err(NoSession::of_subject)?;
+            let Opened { view, session, signed: _ } = opened.map_err(NoSession::of_subject)?;
             // Between the two waits the replica may have begun to follow another store.
             decider::satisfies(&view, at_least_revision)?;
             Ok((view, Who::Session(session)))
@@ -448,17 +452,20 @@ fn denied(
     }
 }
 
-fn not_for_services(caller: &Caller, depth: Depth, resource: &ResourceArn) -> Refusal {
+fn sessions_alone(call: &Call, depth: Depth, resource: &ResourceArn) -> Result<(), Refusal> {
     let action = match depth {
         Depth::Answer => AUTHORIZE,
         Depth::Explanation => EXPLAIN,
     };
-    denied(
-        caller,
-        action,
-        resource,
-        ": a service identity may call AuthorizeAssumeRole and GetStatus alone",
-    )
+    match &call.caller {
+        Caller::Session(_) => Ok(()),
+        Caller::Service(_) => Err(denied(
+            &call.caller,
+            action,
+            resource,
+            ": a service identity may call AuthorizeAssumeRole and GetStatus alone",
+        )),
+    }
 }
 
 fn caller_account(caller: &Caller) -> Option<AccountId> {
@@ -481,6 +488,7 @@ pub fn is_unknown(verdict: &Verdict) -> bool {
     verdict.reason == Reason::CannotEvaluate
 }
 
+pub mod many;
 #[cfg(test)]
 mod tests;
 #[cfg(test)]

@@ -35,6 +35,11 @@ impl Decider {
         &self.issuer
     }
 
+    /// How long a question of a stream waits for a revision.
+    pub fn patience(&self) -> Duration {
+        self.patience
+    }
+
     /// Until when a caller with these headers can wait for revisions.
     pub fn deadline(&self, headers: &HeaderMap) -> Instant {
         let timeout = headers.get("grpc-timeout").and_then(|value| value.to_str().ok());

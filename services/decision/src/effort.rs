@@ -19,12 +19,55 @@ const COPIES_OF_ARN: u64 = 6;
 /// An explanation asks each element up to three times more.
 const EXPLAINED: u64 = 4;
 
+/// All questions of one batch together.
+const MAX_OF_A_BATCH: u64 = 10 * MAX;
+/// After so much, others have their turn.
+const TURN: u64 = 500_000;
+
 /// Whether the question may be decided, and explained if that was asked.
 pub fn affordable(
     request: &Request,
     policies: &PolicySet,
     is_explained: bool,
 ) -> Result<(), Refusal> {
+    if cost(request, policies, is_explained) <= MAX {
+        return Ok(());
+    }
+    Err(Refusal::invalid(
+        "context",
+        "comparing it with the policies would take too long; send fewer or shorter values",
+    ))
+}
+
+/// What is left for the questions of a batch.
+#[derive(Debug)]
+pub struct Budget {
+    left: u64,
+    turn: u64,
+}
+
+impl Budget {
+    /// Enough for a thousand questions that mean well.
+    pub fn of_a_batch() -> Self {
+        Self { left: MAX_OF_A_BATCH, turn: TURN }
+    }
+
+    /// Takes off what the question costs. True when others should have their turn.
+    pub fn spend(&mut self, request: &Request, policies: &PolicySet) -> Result<bool, Refusal> {
+        let cost = cost(request, policies, false);
+        self.left = self.left.checked_sub(cost).ok_or_else(|| {
+            Refusal::invalid(
+                "context",
+                "the batch as a whole would take too long from here on; send the rest in another call",
+            )
+        })?;
+        let is_over = cost >= self.turn;
+        self.turn = if is_over { TURN } else { self.turn - cost };
+        Ok(is_over)
+    }
+}
+
+fn cost(request: &Request, policies: &PolicySet, is_explained: bool) -> u64 {
     let lists = [
         policies.identity.as_slice(),
         policies.resource.as_slice(),
@@ -40,13 +83,7 @@ pub fn affordable(
         context: &request.context,
         is_explained,
     };
-    if sum(statements.map(|one| statement(one, &asked))) <= MAX {
-        return Ok(());
-    }
-    Err(Refusal::invalid(
-        "context",
-        "comparing it with the policies would take too long; send fewer or shorter values",
-    ))
+    sum(statements.map(|one| statement(one, &asked)))
 }
 
 /// What statements are compared with.

@@ -63,6 +63,28 @@ pub enum Refusal {
 }
 
 impl Refusal {
+    /// The same of a question that is one of many, by the name of its place.
+    #[must_use]
+    pub fn within(self, place: &str) -> Self {
+        match self {
+            Self::Invalid { field, message } => {
+                Self::Invalid { field: format!("{place}.{field}"), message }
+            }
+            other => other,
+        }
+    }
+
+    /// The same of the field `name`, where it is of `field`.
+    #[must_use]
+    pub fn renamed(self, field: &str, name: &str) -> Self {
+        match self {
+            Self::Invalid { field: given, message } if given == field => {
+                Self::Invalid { field: name.to_owned(), message }
+            }
+            other => other,
+        }
+    }
+
     /// A wrong field.
     pub fn invalid(field: impl Into<String>, message: impl Into<String>) -> Self {
         Self::Invalid { field: field.into(), message: message.into() }

@@ -2,13 +2,11 @@
 
 use countersign_proto::decision::v1::{
     AuthorizeAssumeRoleRequest, AuthorizeAssumeRoleResponse, AuthorizeRequest, AuthorizeResponse,
-    AuthorizeStreamRequest, AuthorizeStreamResponse, BatchAuthorizeRequest, BatchAuthorizeResponse,
-    ExplainRequest, ExplainResponse, FilterResourcesRequest, FilterResourcesResponse,
-    GetStatusRequest, GetStatusResponse, WhoCanRequest, WhoCanResponse,
-    decision_service_server::DecisionService,
+    AuthorizeStreamRequest, BatchAuthorizeRequest, BatchAuthorizeResponse, ExplainRequest,
+    ExplainResponse, FilterResourcesRequest, FilterResourcesResponse, GetStatusRequest,
+    GetStatusResponse, WhoCanRequest, WhoCanResponse, decision_service_server::DecisionService,
 };
 use countersign_serve::{Fault, authn::missing_credentials};
-use tokio_stream::Empty;
 use tonic::{Request, Response, Status, Streaming, transport::server::TcpConnectInfo};
 
 use crate::{
@@ -17,6 +15,7 @@ use crate::{
     check, convert,
     decider::Decider,
     status,
+    stream::{self, Asker},
 };
 
 /// The service.
@@ -35,7 +34,7 @@ impl Decisions {
 fn unwrap<T>(request: Request<T>) -> Result<(Call, T), Status> {
     let (_, extensions, message) = request.into_parts();
     let admitted = extensions.get::<Admitted>().cloned().ok_or_else(missing_credentials)?;
-    let Admitted { caller, deadline } = admitted;
+    let Admitted { caller, deadline, signed: _ } = admitted;
     // An IPv4 caller of a dual-stack socket is still an IPv4 caller.
     let source = extensions
         .get::<TcpConnectInfo>()
@@ -58,18 +57,25 @@ impl DecisionService for Decisions {
 
     async fn batch_authorize(
         &self,
-        _: Request<BatchAuthorizeRequest>,
+        request: Request<BatchAuthorizeRequest>,
     ) -> Result<Response<BatchAuthorizeResponse>, Status> {
-        Err(Fault::rpc_not_implemented("BatchAuthorize").into())
+        let (call, message) = unwrap(request)?;
+        let batch = convert::batch_question(message)?;
+        Ok(Response::new(check::many::batch(&self.decider, &call, batch).await?))
     }
 
-    type AuthorizeStreamStream = Empty<Result<AuthorizeStreamResponse, Status>>;
+    type AuthorizeStreamStream = stream::Answers;
 
     async fn authorize_stream(
         &self,
-        _: Request<Streaming<AuthorizeStreamRequest>>,
+        request: Request<Streaming<AuthorizeStreamRequest>>,
     ) -> Result<Response<Self::AuthorizeStreamStream>, Status> {
-        Err(Fault::rpc_not_implemented("AuthorizeStream").into())
+        let signed = request.extensions().get::<Admitted>().and_then(|one| one.signed.clone());
+        let (call, questions) = unwrap(request)?;
+        let patience = self.decider.patience();
+        let answers =
+            stream::answers(self.decider.clone(), Asker { call, signed, patience }, questions);
+        Ok(Response::new(answers))
     }
 
     async fn explain(
@@ -99,9 +105,12 @@ impl DecisionService for Decisions {
 
     async fn filter_resources(
         &self,
-        _: Request<FilterResourcesRequest>,
+        request: Request<FilterResourcesRequest>,
     ) -> Result<Response<FilterResourcesResponse>, Status> {
-        Err(Fault::rpc_not_implemented("FilterResources").into())
+        let (call, message) = unwrap(request)?;
+        let (batch, resources) = convert::filter_question(message)?;
+        let answer = check::many::filter(&self.decider, &call, batch, resources).await?;
+        Ok(Response::new(answer))
     }
 
     async fn get_status(

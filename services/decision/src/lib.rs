@@ -32,6 +32,7 @@ mod grpc;
 mod sentence;
 mod session;
 mod status;
+mod stream;
 
 #[cfg(test)]
 mod samples;

@@ -8,7 +8,7 @@ use countersign_evaluator::SessionFacts;
 use countersign_policy::{Malformed, arn::AccountId, parse};
 use countersign_replica::{Behind, View};
 use countersign_token::{
-    Claims, Expected, MAX_LEEWAY_SECONDS, MAX_TOKEN_BYTES, TokenError, VerifiedToken,
+    Claims, Expected, MAX_LEEWAY_SECONDS, MAX_TOKEN_BYTES, SignedToken, TokenError, VerifiedToken,
     check_signature,
 };
 
@@ -73,6 +73,29 @@ fn unreadable(claim: &str, message: &str) -> TokenError {
     TokenError::InvalidClaims { reason: format!("`{claim}`: {message}") }
 }
 
+/// What a good token shows.
+pub struct Opened {
+    /// The view at which the token was good.
+    pub view: Arc<View>,
+    /// The session.
+    pub session: Session,
+    /// What is asked again where the session outlives the call that showed it.
+    pub signed: SignedToken,
+}
+
+/// Whether a caller's token is still good for Countersign's own RPCs, at `now` and at this view.
+pub fn stands(
+    decider: &Decider,
+    signed: &SignedToken,
+    view: &View,
+    now: i64,
+) -> Result<(), NoSession> {
+    let (issuer, audience) = (decider.issuer(), OWN_AUDIENCE);
+    let expected = Expected { issuer, audience, leeway: MAX_LEEWAY_SECONDS };
+    signed.check(now, &expected, view.world().keys())?;
+    Ok(())
+}
+
 /// Verifies `token` for `audience` at `now`, waiting until `deadline` for the revision that it needs. The view is the one at which
 /// the token was good, and so the one to decide at.
 pub async fn open(
@@ -81,7 +104,7 @@ pub async fn open(
     audience: &str,
     now: i64,
     deadline: Instant,
-) -> Result<(Arc<View>, Session), NoSession> {
+) -> Result<Opened, NoSession> {
     let mut view = decider.replica().now()?;
     let signed = match check_signature(token, view.world().keys()) {
         Ok(signed) => signed,
@@ -97,8 +120,9 @@ pub async fn open(
     let verified = signed.check(now, &expected, view.world().keys())?;
     let view = decider.view(&verified.claims().session.revision, deadline).await?;
     // The key may have been revoked since.
-    let session = session(&signed.check(now, &expected, view.world().keys())?)?;
-    Ok((view, session))
+    let verified = signed.check(now, &expected, view.world().keys())?;
+    let session = session(&verified)?;
+    Ok(Opened { view, session, signed })
 }
 
 async fn arrival(decider: &Decider, token: &str, deadline: Instant) -> Option<Arc<View>> {

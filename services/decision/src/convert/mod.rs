@@ -4,6 +4,7 @@
 mod answer;
 mod assume_role;
 mod context;
+mod many;
 mod question;
 
 pub use answer::{
@@ -11,4 +12,5 @@ pub use answer::{
     resource_policy_attached,
 };
 pub use assume_role::{AssumeRoleQuestion, Identity, assume_role_question};
+pub use many::{Batch, batch_question, filter_question};
 pub use question::{Asked, Check, Owner, Question, authorize_question, explain_question};

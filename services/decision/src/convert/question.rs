@@ -166,26 +166,55 @@ pub fn explain_question(request: ExplainRequest) -> Result<Question, Refusal> {
 }
 
 fn question(fields: Fields) -> Result<Question, Refusal> {
-    short("action", &fields.action, MAX_ACTION_BYTES)?;
-    short("resource", &fields.resource, MAX_RESOURCE_BYTES)?;
-    if fields.proof_of_possession.is_some() {
+    let Fields {
+        subject,
+        audience,
+        proof_of_possession,
+        action,
+        resource,
+        resource_account,
+        context,
+        resource_tags,
+        resource_policy_document,
+        at_least_revision,
+    } = fields;
+    short("action", &action, MAX_ACTION_BYTES)?;
+    short("resource", &resource, MAX_RESOURCE_BYTES)?;
+    if proof_of_possession.is_some() {
         return Err(Refusal::NotImplemented("proof_of_possession"));
     }
-    let subject = match fields.subject {
-        None => {
-            return Err(Refusal::invalid("subject", "missing; send `token` or `principal_arn`"));
-        }
-        Some(Ok(token)) => token_subject(token, fields.audience)?,
-        Some(Err(arn)) => named_subject(&arn)?,
-    };
+    let subject = asked(subject, audience)?;
+    let mut check = check(&action, &resource, &resource_account)?;
+    check.resource_policy = resource_policy(&check.action, &resource_policy_document)?;
+    check.context = context::context(context, resource_tags)?;
+    Ok(Question { subject, check, at_least_revision })
+}
+
+/// Who wants to act: the holder of a token (`Ok`), or a name (`Err`).
+pub(super) fn asked(
+    subject: Option<Result<String, String>>,
+    audience: String,
+) -> Result<Asked, Refusal> {
+    match subject {
+        None => Err(Refusal::invalid("subject", "missing; send `token` or `principal_arn`")),
+        Some(Ok(token)) => token_subject(token, audience),
+        Some(Err(arn)) => named_subject(&arn),
+    }
+}
+
+/// What they want to do, without context and without the resource's own policy.
+pub(super) fn check(
+    action: &str,
+    resource_arn: &str,
+    resource_account: &str,
+) -> Result<Check, Refusal> {
+    short("action", action, MAX_ACTION_BYTES)?;
+    short("resource", resource_arn, MAX_RESOURCE_BYTES)?;
     let action: Action =
-        fields.action.parse().map_err(|error| Refusal::invalid("action", format!("{error}")))?;
-    let resource = resource(&fields.resource)?;
-    let owner = owner(&resource, &fields.resource_account)?;
-    let resource_policy = resource_policy(&action, &fields.resource_policy_document)?;
-    let context = context::context(fields.context, fields.resource_tags)?;
-    let check = Check { action, resource, owner, context, resource_policy };
-    Ok(Question { subject, check, at_least_revision: fields.at_least_revision })
+        action.parse().map_err(|error| Refusal::invalid("action", format!("{error}")))?;
+    let resource = resource(resource_arn)?;
+    let owner = owner(&resource, resource_account)?;
+    Ok(Check { action, resource, owner, context: Context::new(), resource_policy: None })
 }
 
 fn token_subject(token: String, audience: String) -> Result<Asked, Refusal> {
