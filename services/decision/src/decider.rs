@@ -9,20 +9,26 @@ use aws_lc_rs::rand;
 use countersign_replica::{Behind, Replica, Revision, View};
 use http::HeaderMap;
 
-use crate::{config::Config, error::Refusal};
+use crate::{config::Config, error::Refusal, signatures::Signatures};
 
 /// Answers questions. Cheap to clone.
 #[derive(Clone)]
 pub struct Decider {
     replica: Replica,
     issuer: Arc<str>,
+    signatures: Arc<Signatures>,
     patience: Duration,
 }
 
 impl Decider {
     /// Answers from `replica`.
     pub fn new(replica: Replica, config: &Config) -> Self {
-        Self { replica, issuer: config.issuer.as_str().into(), patience: config.patience }
+        Self {
+            replica,
+            issuer: config.issuer.as_str().into(),
+            signatures: Arc::default(),
+            patience: config.patience,
+        }
     }
 
     /// Where the policies are.
@@ -33,6 +39,11 @@ impl Decider {
     /// Who issues our tokens.
     pub fn issuer(&self) -> &str {
         &self.issuer
+    }
+
+    /// Tokens whose signatures hold.
+    pub fn signatures(&self) -> &Signatures {
+        &self.signatures
     }
 
     /// How long a question of a stream waits for a revision.

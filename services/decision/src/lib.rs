@@ -31,6 +31,7 @@ mod error;
 mod grpc;
 mod sentence;
 mod session;
+mod signatures;
 mod status;
 mod stream;
 

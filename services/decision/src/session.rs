@@ -106,13 +106,13 @@ pub async fn open(
     deadline: Instant,
 ) -> Result<Opened, NoSession> {
     let mut view = decider.replica().now()?;
-    let signed = match check_signature(token, view.world().keys()) {
+    let signed = match signed(decider, token, &view) {
         Ok(signed) => signed,
         // A gateway's new key may be on its way. The token says at which revision it is there; nothing of it is believed yet,
         // it only tells what to wait for, and a wrong one costs the caller its own time.
         Err(TokenError::UnknownKey { kid }) => {
             view = arrival(decider, token, deadline).await.ok_or(TokenError::UnknownKey { kid })?;
-            check_signature(token, view.world().keys())?
+            signed(decider, token, &view)?
         }
         Err(error) => return Err(error.into()),
     };
@@ -123,6 +123,16 @@ pub async fn open(
     let verified = signed.check(now, &expected, view.world().keys())?;
     let session = session(&verified)?;
     Ok(Opened { view, session, signed })
+}
+
+/// What the token says, once its signature holds: checked now, or remembered.
+fn signed(decider: &Decider, token: &str, view: &View) -> Result<SignedToken, TokenError> {
+    if let Some(signed) = decider.signatures().recall(token) {
+        return Ok(signed);
+    }
+    let signed = check_signature(token, view.world().keys())?;
+    decider.signatures().remember(token, signed.clone());
+    Ok(signed)
 }
 
 async fn arrival(decider: &Decider, token: &str, deadline: Instant) -> Option<Arc<View>> {
