@@ -27,6 +27,14 @@ pub mod token {
     }
 }
 
+/// What Envoy asks: see `proto/envoy`.
+pub mod envoy {
+    #[allow(clippy::all, clippy::pedantic, missing_docs, reason = "generated code")]
+    pub mod v3 {
+        tonic::include_proto!("envoy.service.auth.v3");
+    }
+}
+
 /// All of the contract's files, with their comments, as an encoded `google.protobuf.FileDescriptorSet`: for reflection.
 pub const FILE_DESCRIPTOR_SET: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/countersign.bin"));
 
@@ -57,6 +65,7 @@ redacted![
     decision::v1::BatchAuthorizeRequest,
     decision::v1::batch_authorize_request::Subject,
     decision::v1::filter_resources_request::Subject,
+    envoy::v3::attribute_context::HttpRequest,
 ];
 
 #[cfg(test)]

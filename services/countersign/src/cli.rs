@@ -180,6 +180,13 @@ pub struct UpArgs {
     /// `us-east-1=http://127.0.0.1:5000/;accounts=123456789012[,...][;format=json]`; may be repeated
     #[arg(long = "sts-endpoint", value_name = "ENDPOINT")]
     pub sts_endpoints: Vec<StsEndpoint>,
+    /// Lets Envoy ask (ext_authz): a TOML file that says which action on which resource each HTTP request is; deploy/ENVOY.md
+    #[arg(long, value_name = "FILE")]
+    pub envoy_mapping: Option<PathBuf>,
+    /// Callers without credentials may ask the decision service about the bearers of tokens that they send, and nothing else; for a
+    /// network where all callers are trusted
+    #[arg(long)]
+    pub anonymous_callers: bool,
     /// Logs.
     #[command(flatten)]
     pub logs: LogArgs,

@@ -56,12 +56,14 @@ pub struct Grant {
 pub fn gateways_alone(caller: &Caller) -> Result<(), Refusal> {
     match caller {
         Caller::Service(ServiceName::Gateway) => Ok(()),
-        Caller::Service(ServiceName::Decision) | Caller::Session(_) => Err(Refusal::AccessDenied {
-            caller: check::caller_name(caller),
-            action: "countersign:AuthorizeAssumeRole".to_owned(),
-            resource: "*".to_owned(),
-            because: ": gateways alone",
-        }),
+        Caller::Service(ServiceName::Decision) | Caller::Session(_) | Caller::Anonymous => {
+            Err(Refusal::AccessDenied {
+                caller: check::caller_name(caller),
+                action: "countersign:AuthorizeAssumeRole".to_owned(),
+                resource: "*".to_owned(),
+                because: ": gateways alone",
+            })
+        }
     }
 }
 

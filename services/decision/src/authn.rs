@@ -22,6 +22,8 @@ pub enum Caller {
     Service(ServiceName),
     /// A role session: a principal like any other, whose own policies say what it may ask.
     Session(Arc<Session>),
+    /// Nobody, where the operator lets callers without credentials ask.
+    Anonymous,
 }
 
 /// Who has passed the door.
@@ -51,12 +53,13 @@ pub struct Call {
 pub struct Door {
     decider: Decider,
     identities: Arc<ServiceIdentities>,
+    anonymous_callers: bool,
 }
 
 impl Door {
     /// Lets in whom `identities` and the replica's keys show.
-    pub fn new(decider: Decider, identities: ServiceIdentities) -> Self {
-        Self { decider, identities: Arc::new(identities) }
+    pub fn new(decider: Decider, identities: ServiceIdentities, anonymous_callers: bool) -> Self {
+        Self { decider, identities: Arc::new(identities), anonymous_callers }
     }
 }
 
@@ -88,6 +91,7 @@ impl Door {
                 "InvalidToken",
                 "a service identity and a bearer token at once; send one of them",
             )),
+            (None, None) if self.anonymous_callers => Ok((Caller::Anonymous, None)),
             (None, None) => Err(missing_credentials()),
         }
     }

@@ -106,9 +106,28 @@ pub async fn authorize(
     call: &Call,
     question: Question,
 ) -> Result<AuthorizeResponse, Refusal> {
-    let posed = pose(decider, call, question, Depth::Answer).await?;
+    let (posed, _) = pose(decider, call, question, Depth::Answer).await?;
     let judgement = posed.matter.judge();
     answer(decider, &posed, judgement)
+}
+
+/// The same, and whether the subject itself may see why: its own policies allow it `countersign:Explain` on the resource.
+pub async fn authorize_and_see(
+    decider: &Decider,
+    call: &Call,
+    question: Question,
+) -> Result<(AuthorizeResponse, bool), Refusal> {
+    let (posed, who) = pose(decider, call, question, Depth::Answer).await?;
+    let judgement = posed.matter.judge();
+    let may_see = match (who, &posed.matter) {
+        (Who::Session(session), Matter::Open(matter)) => {
+            let own = Call { caller: Caller::Session(Arc::new(session)), ..call.clone() };
+            let (world, resource) = (posed.view.world(), &matter.0.resource);
+            require(world, &own, EXPLAIN, resource, decider::now()).is_ok()
+        }
+        (Who::Session(_) | Who::Principal(_) | Who::Service(_), _) => false,
+    };
+    Ok((answer(decider, &posed, judgement)?, may_see))
 }
 
 /// Answers Explain.
@@ -117,7 +136,7 @@ pub async fn explain(
     call: &Call,
     question: Question,
 ) -> Result<ExplainResponse, Refusal> {
-    let posed = pose(decider, call, question, Depth::Explanation).await?;
+    let (posed, _) = pose(decider, call, question, Depth::Explanation).await?;
     match &posed.matter {
         Matter::Open(matter) => {
             let (request, policies) = matter.as_ref();
@@ -166,14 +185,14 @@ async fn pose(
     call: &Call,
     question: Question,
     depth: Depth,
-) -> Result<Posed, Refusal> {
+) -> Result<(Posed, Who), Refusal> {
     let Question { subject, check, at_least_revision } = question;
     sessions_alone(call, depth, &check.resource)?;
     let now = decider::now();
     let (view, who) = who(decider, subject, &at_least_revision, now, call.deadline).await?;
     let asked = format!("{} on {}", check.action, check.resource);
     let matter = consider(view.world(), call, &who, check, depth, now)?;
-    Ok(Posed { view, principal: who.name(), asked, matter })
+    Ok((Posed { view, principal: who.name(), asked, matter }, who))
 }
 
 /// What is to be decided, once it is known that the caller may ask.
@@ -217,6 +236,11 @@ fn may_ask(
     now: i64,
 ) -> Result<(), Refusal> {
     let caller = &call.caller;
+    match (caller, who, depth) {
+        // On a closed network whoever was shown a token may ask about its bearer.
+        (Caller::Anonymous, Who::Session(_), Depth::Answer) => return Ok(()),
+        (Caller::Anonymous | Caller::Session(_) | Caller::Service(_), _, _) => {}
+    }
     require(world, call, AUTHORIZE, resource, now)?;
     match who {
         // Whoever holds a token was shown it by its bearer.
@@ -458,7 +482,7 @@ fn sessions_alone(call: &Call, depth: Depth, resource: &ResourceArn) -> Result<(
         Depth::Explanation => EXPLAIN,
     };
     match &call.caller {
-        Caller::Session(_) => Ok(()),
+        Caller::Session(_) | Caller::Anonymous => Ok(()),
         Caller::Service(_) => Err(denied(
             &call.caller,
             action,
@@ -471,7 +495,7 @@ fn sessions_alone(call: &Call, depth: Depth, resource: &ResourceArn) -> Result<(
 fn caller_account(caller: &Caller) -> Option<AccountId> {
     match caller {
         Caller::Session(session) => Some(session.facts.account),
-        Caller::Service(_) => None,
+        Caller::Service(_) | Caller::Anonymous => None,
     }
 }
 
@@ -480,6 +504,7 @@ pub fn caller_name(caller: &Caller) -> String {
     match caller {
         Caller::Session(session) => session.arn.clone(),
         Caller::Service(name) => format!("the {name}"),
+        Caller::Anonymous => "a caller without credentials".to_owned(),
     }
 }
 

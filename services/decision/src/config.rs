@@ -1,8 +1,10 @@
 //! What the decision service is told when it starts.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use countersign_serve::{ServiceCredential, ServiceIdentities};
+
+use crate::envoy::Mapping;
 
 /// How long a question waits for a revision that has not arrived, unless told otherwise.
 pub const DEFAULT_PATIENCE: Duration = Duration::from_secs(2);
@@ -20,6 +22,10 @@ pub struct Config {
     pub identities: ServiceIdentities,
     /// How long a question waits for a revision that has not arrived. A caller's own deadline shortens it.
     pub patience: Duration,
+    /// Which action on which resource a request is that Envoy asks about.
+    pub envoy: Option<Arc<Mapping>>,
+    /// Whether callers without credentials may ask about the bearers of tokens: for a closed network.
+    pub anonymous_callers: bool,
 }
 
 impl Config {
@@ -37,6 +43,8 @@ impl Config {
             credential,
             identities,
             patience: DEFAULT_PATIENCE,
+            envoy: None,
+            anonymous_callers: false,
         }
     }
 }

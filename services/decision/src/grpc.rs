@@ -31,7 +31,7 @@ impl Decisions {
 }
 
 /// The call, and its message. What has not passed the door is no call.
-fn unwrap<T>(request: Request<T>) -> Result<(Call, T), Status> {
+pub fn unwrap<T>(request: Request<T>) -> Result<(Call, T), Status> {
     let (_, extensions, message) = request.into_parts();
     let admitted = extensions.get::<Admitted>().cloned().ok_or_else(missing_credentials)?;
     let Admitted { caller, deadline, signed: _ } = admitted;

@@ -11,6 +11,7 @@
 
 use countersign_proto::{
     FILE_DESCRIPTOR_SET, decision::v1::decision_service_server::DecisionServiceServer,
+    envoy::v3::authorization_server::AuthorizationServer,
 };
 use countersign_replica::Replica;
 use countersign_serve::{
@@ -27,6 +28,7 @@ mod config;
 mod convert;
 mod decider;
 mod effort;
+mod envoy;
 mod error;
 mod grpc;
 mod sentence;
@@ -39,9 +41,13 @@ mod stream;
 mod samples;
 
 pub use config::{Config, DEFAULT_PATIENCE};
+pub use envoy::{Mapping, MappingError};
 
 /// The name that health knows the service by.
 pub const SERVICE_NAME: &str = "countersign.decision.v1.DecisionService";
+
+/// The name that Envoy's protocol has on the same port.
+pub const ENVOY_SERVICE_NAME: &str = "envoy.service.auth.v3.Authorization";
 
 /// Why the service ended before it was told to.
 #[derive(Debug, thiserror::Error)]
@@ -69,17 +75,20 @@ pub async fn serve(config: Config, listener: TcpListener, shutdown: Shutdown) ->
         .map_err(|source| Error::Origin { origin: config.policy_store.clone(), source })?;
     // No kinds: every kind.
     let (replica, follower) = Replica::new("decision", &[]);
-    let mut server = GrpcServer::new(FILE_DESCRIPTOR_SET, &[SERVICE_NAME]).await?;
+    let mut server =
+        GrpcServer::new(FILE_DESCRIPTOR_SET, &[SERVICE_NAME, ENVOY_SERVICE_NAME]).await?;
 
     let decider = decider::Decider::new(replica.clone(), &config);
-    let door = authn::Door::new(decider.clone(), config.identities);
+    let door = authn::Door::new(decider.clone(), config.identities, config.anonymous_callers);
+    let envoy = AuthorizationServer::new(envoy::Envoy::new(decider.clone(), config.envoy));
     let service = DecisionServiceServer::new(grpc::Decisions::new(decider));
-    server.routes().add_service(Authenticated::new(service, door));
+    server.routes().add_service(Authenticated::new(service, door.clone()));
+    server.routes().add_service(Authenticated::new(envoy, door));
 
     let health = server.health();
     let watching = async move {
         replica.ready().await;
-        health.serving(&[SERVICE_NAME]).await;
+        health.serving(&[SERVICE_NAME, ENVOY_SERVICE_NAME]).await;
         // A snapshot is never given back: without the store, decisions go on at the last revision, and say how old it is.
         std::future::pending::<()>().await;
     };

@@ -7,6 +7,10 @@
     reason = "a test"
 )]
 
+#[path = "service/anonymous.rs"]
+mod anonymous;
+#[path = "service/envoy.rs"]
+mod envoy;
 mod harness;
 #[path = "service/many.rs"]
 mod many;

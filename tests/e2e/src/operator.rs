@@ -6,7 +6,7 @@ use countersign_proto::{
     decision::v1::{GetStatusRequest, decision_service_client::DecisionServiceClient},
     policy::v1::{
         AccessKey, CreateAccessKeyRequest, CreateRoleRequest, CreateUserRequest,
-        policy_store_service_client::PolicyStoreServiceClient,
+        PutRolePolicyRequest, policy_store_service_client::PolicyStoreServiceClient,
     },
     token::v1::{
         ExchangeRequest, ExchangeResponse,
@@ -98,6 +98,22 @@ impl Operator {
             self.store.create_role(request).await.expect("the role is created").into_inner();
         self.followed(&answer.revision).await;
         answer.role.expect("the answer has the role").arn
+    }
+
+    /// Allows a role what `statement` says. The decision service knows it when this returns.
+    ///
+    /// # Panics
+    /// When the store refuses, or the decision service does not follow.
+    pub async fn allow(&mut self, role_name: &str, statement: &Value) {
+        let document = json!({"Version": "2012-10-17", "Statement": [statement]});
+        let request = PutRolePolicyRequest {
+            role_name: role_name.to_owned(),
+            policy_name: "allowed".to_owned(),
+            policy_document: document.to_string(),
+            ..Default::default()
+        };
+        let answer = self.store.put_role_policy(request).await.expect("the policy is put");
+        self.followed(&answer.into_inner().revision).await;
     }
 
     /// Waits until the decision service has reached `revision`.

@@ -9,7 +9,9 @@ fn origin<'a>(system: &'a System, rpc: &Rpc) -> &'a str {
     let endpoints = &system.running.endpoints;
     match rpc.service.as_str() {
         "countersign.policy.v1.PolicyStoreService" => &endpoints.policy_store,
-        "countersign.decision.v1.DecisionService" => &endpoints.decision,
+        "countersign.decision.v1.DecisionService" | "envoy.service.auth.v3.Authorization" => {
+            &endpoints.decision
+        }
         "countersign.token.v1.TokenExchangeService" => &endpoints.gateway,
         other => panic!("`{other}` is served by nobody"),
     }

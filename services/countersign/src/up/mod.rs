@@ -10,6 +10,7 @@ use std::{
     fs, io,
     net::{IpAddr, Ipv4Addr, SocketAddr},
     path::{Path, PathBuf},
+    sync::Arc,
     time::Duration,
 };
 
@@ -35,7 +36,7 @@ use crate::{
     proof::Place,
 };
 
-use countersign_decision::SERVICE_NAME as DECISION;
+use countersign_decision::{Mapping, MappingError, SERVICE_NAME as DECISION};
 use services::Services;
 
 /// The administrator's bearer token, in the data folder.
@@ -67,6 +68,10 @@ pub struct UpOptions {
     pub region: String,
     /// STS endpoints besides AWS's own and Countersign's.
     pub sts_endpoints: Vec<StsEndpoint>,
+    /// Which action on which resource a request is that Envoy asks about.
+    pub envoy_mapping: Option<PathBuf>,
+    /// Whether callers without credentials may ask the decision service about the bearers of tokens.
+    pub anonymous_callers: bool,
 }
 
 impl UpOptions {
@@ -84,6 +89,8 @@ impl UpOptions {
             issuer: None,
             region: "us-east-1".to_owned(),
             sts_endpoints: Vec::new(),
+            envoy_mapping: None,
+            anonymous_callers: false,
         }
     }
 }
@@ -106,6 +113,9 @@ pub enum UpError {
     /// The policy store failed.
     #[error("the policy store ended: {0}")]
     PolicyStore(#[from] countersign_policy_store::Error),
+    /// The file that maps Envoy's requests is wrong.
+    #[error(transparent)]
+    EnvoyMapping(#[from] MappingError),
     /// The decision service failed.
     #[error("the decision service ended: {0}")]
     Decision(#[from] countersign_decision::Error),
@@ -200,6 +210,7 @@ async fn start_on(
     services: &mut Services,
 ) -> Result<Started, UpError> {
     let UpOptions { account, data_dir, issuer, region, sts_endpoints, .. } = options;
+    let envoy = options.envoy_mapping.as_deref().map(Mapping::read).transpose()?.map(Arc::new);
     let endpoints = endpoints_of(&listeners).map_err(UpError::Address)?;
     let issuer = issuer.unwrap_or_else(|| endpoints.http.clone());
     // How the parts know each other: secrets that live as long as this process (DESIGN.md section 9).
@@ -222,12 +233,13 @@ async fn start_on(
     // The store is ours, so these files are of a process that is gone.
     remove_stale(&data_dir)?;
 
-    let config = countersign_decision::Config::new(
+    let mut config = countersign_decision::Config::new(
         issuer.clone(),
         endpoints.policy_store.clone(),
         ServiceCredential::new(&decision_secret),
         ServiceIdentities::default().accept(ServiceName::Gateway, gateway_secret.clone()),
     );
+    (config.envoy, config.anonymous_callers) = (envoy, options.anonymous_callers);
     services.start("decision service", |shutdown| async {
         Ok(countersign_decision::serve(config, listeners.decision, shutdown).await?)
     });
@@ -343,6 +355,8 @@ pub async fn run(args: UpArgs) -> Exit {
         issuer: args.issuer,
         region: args.region,
         sts_endpoints: args.sts_endpoints,
+        envoy_mapping: args.envoy_mapping,
+        anonymous_callers: args.anonymous_callers,
     };
     let running = tokio::select! {
         started = start(options) => match started {

@@ -63,6 +63,16 @@ pub fn context(
     Ok(context)
 }
 
+/// Whether a caller may set this key.
+pub fn assertable_key(key: &str) -> Result<(), Refusal> {
+    let field = field("context", key);
+    check_key(&field, key)?;
+    if assertable(key) && !is_resource_tag(key) {
+        return Ok(());
+    }
+    Err(Refusal::invalid(field, not_assertable(key)))
+}
+
 fn bytes(
     asserted: &HashMap<String, proto::ContextValue>,
     resource_tags: &HashMap<String, String>,

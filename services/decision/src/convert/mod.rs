@@ -12,5 +12,9 @@ pub use answer::{
     resource_policy_attached,
 };
 pub use assume_role::{AssumeRoleQuestion, Identity, assume_role_question};
+pub use context::assertable_key as assertable;
 pub use many::{Batch, batch_question, filter_question};
-pub use question::{Asked, Check, Owner, Question, authorize_question, explain_question};
+pub use question::{
+    Asked, Check, Owner, Question, authorize_question, check as question_of, explain_question,
+    principal,
+};

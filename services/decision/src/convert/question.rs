@@ -203,11 +203,7 @@ pub(super) fn asked(
 }
 
 /// What they want to do, without context and without the resource's own policy.
-pub(super) fn check(
-    action: &str,
-    resource_arn: &str,
-    resource_account: &str,
-) -> Result<Check, Refusal> {
+pub fn check(action: &str, resource_arn: &str, resource_account: &str) -> Result<Check, Refusal> {
     short("action", action, MAX_ACTION_BYTES)?;
     short("resource", resource_arn, MAX_RESOURCE_BYTES)?;
     let action: Action =
@@ -228,6 +224,11 @@ fn token_subject(token: String, audience: String) -> Result<Asked, Refusal> {
     }
     short("audience", &audience, MAX_AUDIENCE_BYTES)?;
     Ok(Asked::Token { token, audience })
+}
+
+/// Whether this names a principal that can be asked about.
+pub fn principal(text: &str) -> Result<(), Refusal> {
+    named_subject(text).map(drop)
 }
 
 fn named_subject(text: &str) -> Result<Asked, Refusal> {

@@ -50,7 +50,16 @@ pub struct System {
 impl System {
     /// Serving.
     pub async fn start() -> Self {
-        let system = Self::begin(Duration::from_millis(500)).await;
+        Self::start_with(|_| {}).await
+    }
+
+    /// Serving, with another configuration.
+    pub async fn start_with(change: impl FnOnce(&mut Config)) -> Self {
+        let system = Self::begin_with(|config| {
+            config.patience = Duration::from_millis(500);
+            change(config);
+        })
+        .await;
         system.store.open();
         wait_until_serving(&system.origin, SERVICE_NAME, Duration::from_secs(10)).await.unwrap();
         system
@@ -58,6 +67,10 @@ impl System {
 
     /// Started, while the store keeps its followers waiting.
     pub async fn begin(patience: Duration) -> Self {
+        Self::begin_with(|config| config.patience = patience).await
+    }
+
+    async fn begin_with(change: impl FnOnce(&mut Config)) -> Self {
         let key = SigningKey::generate().unwrap();
         let mut records = records();
         records.push(signing_key(&key, false));
@@ -71,7 +84,7 @@ impl System {
         let identities = ServiceIdentities::default().accept(ServiceName::Gateway, gateway.clone());
         let mut config =
             Config::new(ISSUER, policy_store, ServiceCredential::new(&ours), identities);
-        config.patience = patience;
+        change(&mut config);
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let origin = origin(&listener).unwrap();
         let (trigger, shutdown) = shutdown::channel();

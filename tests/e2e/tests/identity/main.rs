@@ -1,8 +1,10 @@
 //! Who vouches for whom: proofs signed by botocore and by the AWS SDK for Rust, checked by Countersign's own STS and by somebody
-//! else's (moto); boto3 against the AWS face; and the minted token under PyJWT's eyes.
+//! else's (moto); boto3 against the AWS face; and the minted token under PyJWT's eyes,
+//! and at an Envoy's door.
 #![allow(clippy::expect_used, clippy::indexing_slicing, clippy::panic, reason = "this is a test")]
 
 mod aws_sdk;
+mod envoy;
 mod external;
 mod own_sts;
 mod token;
