@@ -36,6 +36,18 @@ pub struct UserEntry {
     /// ARN of the boundary's managed policy.
     pub boundary: Option<Arc<str>>,
     pub tags: BTreeMap<String, String>,
+    /// The unique ids of the groups that it is in.
+    pub groups: Vec<Arc<str>>,
+}
+
+/// A group: what its members have besides their own.
+#[derive(Debug, Clone)]
+pub struct GroupEntry {
+    /// `AGPA…`
+    pub unique_id: Arc<str>,
+    pub inline: Vec<Attached>,
+    /// ARNs of managed policies.
+    pub attached: Vec<Arc<str>>,
 }
 
 impl UserEntry {
@@ -138,6 +150,13 @@ fn compiled<'a>(attached: impl IntoIterator<Item = &'a Attached>) -> Arc<[Progra
     attached.into_iter().map(|attached| Program::new(Arc::clone(&attached.document))).collect()
 }
 
+/// A group, and its inline policies compiled.
+#[derive(Debug)]
+struct CompiledGroup {
+    entry: GroupEntry,
+    programs: Arc<[Program]>,
+}
+
 /// Policy data at one revision.
 #[derive(Debug, Clone, Default)]
 pub struct Snapshot {
@@ -154,6 +173,8 @@ pub struct Snapshot {
     /// The same, and the trust policy.
     role_programs: OrdMap<EntityKey, Arc<[Program]>>,
     bindings: OrdMap<BindingKey, Arc<BindingEntry>>,
+    /// By unique id.
+    groups: OrdMap<Arc<str>, Arc<CompiledGroup>>,
 }
 
 /// How many entities a snapshot has.
@@ -221,6 +242,23 @@ impl Snapshot {
         if let Some(old) = self.roles.remove(&key) {
             self.roles_by_id.remove(&old.unique_id);
         }
+    }
+
+    /// Replaces the group of that unique id, if there is one.
+    pub fn put_group(&mut self, entry: GroupEntry) {
+        let programs = compiled(&entry.inline);
+        let unique_id = Arc::clone(&entry.unique_id);
+        self.groups.insert(unique_id, Arc::new(CompiledGroup { entry, programs }));
+    }
+
+    pub fn remove_group(&mut self, unique_id: &str) {
+        self.groups.remove(unique_id);
+    }
+
+    /// The group, and its inline policies compiled, in their order.
+    #[must_use]
+    pub fn group(&self, unique_id: &str) -> Option<(&GroupEntry, &[Program])> {
+        self.groups.get(unique_id).map(|group| (&group.entry, &*group.programs))
     }
 
     pub fn put_policy(&mut self, entry: PolicyEntry) {

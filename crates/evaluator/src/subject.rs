@@ -118,9 +118,20 @@ impl Snapshot {
         let mut keys = principal_keys(arn.to_string(), *account, "User", &user.unique_id)?;
         keys.insert("aws:username", user.name.as_str())?;
         add_tags(&mut keys, &user.tags)?;
-        let (identity, missing) = self.identity(&user.inline, &user.attached);
+        let (mut identity, mut missing) = self.identity(&user.inline, &user.attached);
         let inline = self.user_programs(*account, name);
-        let programs = self.programs(inline, &user.attached, user.boundary.as_ref());
+        let mut programs = self.programs(inline, &user.attached, user.boundary.as_ref());
+        for group_id in &user.groups {
+            // What a group that is not at hand would deny is unknown.
+            let Some((group, inline)) = self.group(group_id) else {
+                missing.push(Arc::clone(group_id));
+                continue;
+            };
+            let (policies, absent) = self.identity(&group.inline, &group.attached);
+            identity.extend(policies);
+            missing.extend(absent);
+            programs.extend(self.programs(inline, &group.attached, None));
+        }
         Ok(Subject {
             principal: Principal::User {
                 arn: arn.clone(),

@@ -52,6 +52,7 @@ fn snapshot() -> Snapshot {
         attached: Vec::new(),
         boundary: None,
         tags: tags(&[("team", "x")]),
+        groups: Vec::new(),
     });
     snapshot.put_role(role("AROAAPP"));
     let document =

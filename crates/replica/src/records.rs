@@ -5,7 +5,9 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use countersign_evaluator::{
     Attached, PolicyType, Realm, Resolved, ResolvedPrincipals,
-    snapshot::{AccountEntry, BindingEntry, CallerKey, PolicyEntry, RoleEntry, UserEntry},
+    snapshot::{
+        AccountEntry, BindingEntry, CallerKey, GroupEntry, PolicyEntry, RoleEntry, UserEntry,
+    },
 };
 use countersign_policy::{arn::AccountId, document::Document, parse};
 use countersign_proto::policy::v1::{self as proto};
@@ -109,9 +111,37 @@ pub fn user(record: &proto::UserRecord) -> Result<UserEntry, Unreadable> {
         unique_id: record.user_id.clone(),
         inline: inline(&owner, &record.inline_policies)?,
         attached: attached(&record.attached_policy_arns),
-        boundary: None,
-        tags: BTreeMap::new(),
+        boundary: boundary(&record.permissions_boundary_arn),
+        tags: tags(&record.tags),
+        groups: record.group_ids.iter().map(|id| id.as_str().into()).collect(),
     })
+}
+
+/// A group.
+///
+/// # Errors
+/// When a document does not parse, or the account is none.
+pub fn group(record: &proto::GroupRecord) -> Result<GroupEntry, Unreadable> {
+    let owner = format!("group {}", record.group_name);
+    account_id(&owner, &record.account_id)?;
+    let mut inline = inline(&owner, &record.inline_policies)?;
+    // A verdict on a user says of which group the policy is.
+    for policy in &mut inline {
+        policy.name = format!("{} of group {}", policy.name, record.group_name).into();
+    }
+    Ok(GroupEntry {
+        unique_id: record.group_id.as_str().into(),
+        inline,
+        attached: attached(&record.attached_policy_arns),
+    })
+}
+
+fn boundary(policy_arn: &str) -> Option<Arc<str>> {
+    (!policy_arn.is_empty()).then(|| policy_arn.into())
+}
+
+fn tags(tags: &[proto::Tag]) -> BTreeMap<String, String> {
+    tags.iter().map(|tag| (tag.key.clone(), tag.value.clone())).collect()
 }
 
 /// A role.
@@ -135,8 +165,8 @@ pub fn role(record: &proto::RoleRecord) -> Result<RoleEntry, Unreadable> {
         unique_id: record.role_id.clone(),
         inline: inline(&owner, &record.inline_policies)?,
         attached: attached(&record.attached_policy_arns),
-        boundary: None,
-        tags: BTreeMap::new(),
+        boundary: boundary(&record.permissions_boundary_arn),
+        tags: tags(&record.tags),
         trust,
         max_session_duration: u32::try_from(record.max_session_duration).map_err(|_| {
             field(&owner, "max_session_duration", &record.max_session_duration.to_string())

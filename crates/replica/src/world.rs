@@ -33,6 +33,7 @@ enum Held {
     Binding(Arc<BindingEntry>),
     SigningKey(String),
     Pinned(String),
+    Group(Arc<str>),
 }
 
 impl World {
@@ -121,9 +122,14 @@ impl World {
                 self.pinned.insert(key.clone(), Arc::new(pinned.clone()));
                 Held::Pinned(key)
             }
+            record::Record::Group(group) => {
+                let entry = records::group(group)?;
+                let held = Held::Group(Arc::clone(&entry.unique_id));
+                self.snapshot.put_group(entry);
+                held
+            }
             // No operation writes these yet.
-            record::Record::Group(_)
-            | record::Record::OrganizationalUnit(_)
+            record::Record::OrganizationalUnit(_)
             | record::Record::Guardrail(_)
             | record::Record::ResourcePolicy(_)
             | record::Record::RevokedToken(_) => return Err(unknown()),
@@ -151,6 +157,7 @@ impl World {
                 Arc::make_mut(&mut self.signing_keys).remove(&kid);
                 self.rebuild_keys();
             }
+            Some(Held::Group(group_id)) => self.snapshot.remove_group(&group_id),
             Some(Held::Pinned(key)) => {
                 self.pinned.remove(&key);
             }

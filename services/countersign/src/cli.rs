@@ -5,6 +5,7 @@ use std::{net::IpAddr, path::PathBuf};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use countersign_gateway::StsEndpoint;
 use countersign_policy::{arn::AccountId, findings::DocumentKind};
+use countersign_policy_store::QuotaSetting;
 use countersign_serve::telemetry::LogFormat;
 use countersign_sigv4::fields::is_region;
 
@@ -180,6 +181,10 @@ pub struct UpArgs {
     /// `us-east-1=http://127.0.0.1:5000/;accounts=123456789012[,...][;format=json]`; may be repeated
     #[arg(long = "sts-endpoint", value_name = "ENDPOINT")]
     pub sts_endpoints: Vec<StsEndpoint>,
+    /// How much an account may hold, where IAM's own quota does not do: `users=20000`; may be repeated. Of users (5000), groups (300),
+    /// roles (1000), policies (1500), policy-versions-in-use (10000), groups-per-user (10), attached-policies (10)
+    #[arg(long = "quota", value_name = "NAME=NUMBER")]
+    pub quotas: Vec<QuotaSetting>,
     /// Lets Envoy ask (ext_authz): a TOML file that says which action on which resource each HTTP request is; deploy/ENVOY.md
     #[arg(long, value_name = "FILE")]
     pub envoy_mapping: Option<PathBuf>,

@@ -9,6 +9,8 @@
 
 #[path = "service/anonymous.rs"]
 mod anonymous;
+#[path = "service/entities.rs"]
+mod entities;
 #[path = "service/envoy.rs"]
 mod envoy;
 mod harness;

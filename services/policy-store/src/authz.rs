@@ -6,13 +6,14 @@
 //!
 //! A [`Permit`] is what an operation asks for, and only this module makes one.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{borrow::Cow, collections::BTreeMap, sync::Arc};
 
 use countersign_evaluator::{
-    Context, Reason, Request, Resource, SessionFacts, Snapshot, SubjectError, reference,
-    subject::Subject,
+    Context, ContextValue, Reason, Request, Resource, SessionFacts, Snapshot, SubjectError,
+    reference, subject::Subject,
 };
 use countersign_policy::{arn::AccountId, document::Document, parse};
+use countersign_proto::policy::v1::Tag;
 use countersign_replica::{Unreadable, records};
 use countersign_serve::{Fault, ServiceName};
 use countersign_token::Claims;
@@ -32,7 +33,7 @@ use crate::{
 pub struct Ask<'a> {
     action: &'static str,
     on: On<'a>,
-    context: Vec<(&'static str, String)>,
+    context: Vec<(Cow<'static, str>, ContextValue)>,
 }
 
 /// What it is asked about. Policies speak of ARNs, with paths; requests name entities, without.
@@ -47,6 +48,10 @@ pub enum On<'a> {
     User(&'a str),
     /// The user of this name as it will be; empty texts leave it as it is.
     MovedUser { user_name: &'a str, new_path: &'a str, new_user_name: &'a str },
+    /// The group of this name, wherever it is; at `/` if there is none.
+    Group(&'a str),
+    /// The group of this name as it will be; empty texts leave it as it is.
+    MovedGroup { group_name: &'a str, new_path: &'a str, new_group_name: &'a str },
     /// A managed policy. One of another account is asked about as if it were the caller's own, so that the answer does not tell what
     /// other accounts hold.
     Policy(&'a str),
@@ -59,8 +64,25 @@ impl<'a> Ask<'a> {
     }
 
     /// With a condition key that AWS documents for the action.
-    pub fn with(mut self, key: &'static str, value: impl Into<String>) -> Self {
-        self.context.push((key, value.into()));
+    pub fn with(
+        mut self,
+        key: impl Into<Cow<'static, str>>,
+        value: impl Into<ContextValue>,
+    ) -> Self {
+        self.context.push((key.into(), value.into()));
+        self
+    }
+
+    /// With the keys of the tags that the request brings.
+    pub fn tagged(mut self, tags: &[Tag]) -> Self {
+        if tags.is_empty() {
+            return self;
+        }
+        let keys: Vec<String> = tags.iter().map(|tag| tag.key.clone()).collect();
+        self = self.with("aws:TagKeys", keys);
+        for tag in tags {
+            self = self.with(format!("aws:RequestTag/{}", tag.key), tag.value.as_str());
+        }
         self
     }
 }
@@ -176,7 +198,8 @@ fn subject(view: &View, claims: &Claims, account: AccountId) -> Result<Subject, 
     let session = &claims.session;
     let mut snapshot = Snapshot::new();
     if let Some(role) = view.find(&layout::role(&account, &session.role_name))? {
-        for arn in &role.attached_policy_arns {
+        let boundary = Some(&role.permissions_boundary_arn).filter(|arn| !arn.is_empty());
+        for arn in role.attached_policy_arns.iter().chain(boundary) {
             let Ok((owner, _, name)) = name::parse_policy_arn("policy_arn", arn) else { continue };
             if let Some(policy) = view.find(&layout::policy(owner, name))? {
                 snapshot.put_policy(records::policy(&policy).map_err(damaged)?);
@@ -218,40 +241,97 @@ fn session_policies(claims: &Claims) -> Result<Vec<Arc<Document>>, Error> {
         .collect()
 }
 
-/// The ARN that the question is put with.
-fn resource(view: &View, account: AccountId, on: &On<'_>) -> Result<String, Error> {
+/// What the question is about: its ARN, and what its own record says that policies ask about.
+#[derive(Default)]
+struct About {
+    arn: String,
+    tags: Vec<Tag>,
+    /// Of a user or role; empty if it has none.
+    permissions_boundary: String,
+}
+
+fn about(view: &View, account: AccountId, on: &On<'_>) -> Result<About, Error> {
+    let bare = |arn: String| About { arn, ..About::default() };
     Ok(match on {
-        On::Anything => "*".to_owned(),
-        On::Arn(arn) => arn.clone(),
+        On::Anything => bare("*".to_owned()),
+        On::Arn(arn) => bare(arn.clone()),
         On::Role(role_name) => {
             name::name("role_name", role_name, 64)?;
-            let found = view.find(&layout::role(&account, role_name))?;
-            found.map_or_else(|| name::role_arn(account, "/", role_name), |r| convert::role_arn(&r))
+            match view.find(&layout::role(&account, role_name))? {
+                None => bare(name::role_arn(account, "/", role_name)),
+                Some(role) => About {
+                    arn: convert::role_arn(&role),
+                    tags: role.tags,
+                    permissions_boundary: role.permissions_boundary_arn,
+                },
+            }
         }
         On::User(user_name) => {
             name::name("user_name", user_name, 64)?;
-            let found = view.find(&layout::user(&account, user_name))?;
-            found.map_or_else(|| name::user_arn(account, "/", user_name), |u| convert::user_arn(&u))
+            match view.find(&layout::user(&account, user_name))? {
+                None => bare(name::user_arn(account, "/", user_name)),
+                Some(user) => About {
+                    arn: convert::user_arn(&user),
+                    tags: user.tags,
+                    permissions_boundary: user.permissions_boundary_arn,
+                },
+            }
         }
         On::MovedUser { user_name, new_path, new_user_name } => {
             name::name("user_name", user_name, 64)?;
             let found = view.find(&layout::user(&account, user_name))?;
-            let old_path = found.map_or_else(|| "/".to_owned(), |user| user.path);
+            let (old_path, tags) =
+                found.map_or_else(|| ("/".to_owned(), Vec::new()), |user| (user.path, user.tags));
             let path = if new_path.is_empty() { &old_path } else { *new_path };
             let new_name = if new_user_name.is_empty() { user_name } else { new_user_name };
             name::name("new_user_name", new_name, 64)?;
-            name::user_arn(account, name::path("new_path", path)?, new_name)
+            let arn = name::user_arn(account, name::path("new_path", path)?, new_name);
+            About { arn, tags, ..About::default() }
+        }
+        On::Group(group_name) => {
+            name::name("group_name", group_name, 128)?;
+            let found = view.find(&layout::group(&account, group_name))?;
+            bare(found.map_or_else(
+                || name::group_arn(account, "/", group_name),
+                |group| convert::group_arn(&group),
+            ))
+        }
+        On::MovedGroup { group_name, new_path, new_group_name } => {
+            name::name("group_name", group_name, 128)?;
+            let found = view.find(&layout::group(&account, group_name))?;
+            let old_path = found.map_or_else(|| "/".to_owned(), |group| group.path);
+            let path = if new_path.is_empty() { &old_path } else { *new_path };
+            let new_name = if new_group_name.is_empty() { group_name } else { new_group_name };
+            name::name("new_group_name", new_name, 128)?;
+            bare(name::group_arn(account, name::path("new_path", path)?, new_name))
         }
         On::Policy(arn) => {
             let (owner, path, policy_name) = name::parse_policy_arn("policy_arn", arn)?;
             if owner == layout::AWS {
-                (*arn).to_owned()
-            } else {
-                name::policy_arn(account, path, policy_name)
+                return Ok(bare((*arn).to_owned()));
             }
+            let own = name::policy_arn(account, path, policy_name);
+            let found = view.find(&layout::policy(account.as_str(), policy_name))?;
+            let tags = found.filter(|policy| policy.arn == own).map(|policy| policy.tags);
+            About { arn: own, tags: tags.unwrap_or_default(), ..About::default() }
         }
     })
 }
+
+/// The actions that ask about the boundary that a user or role has already; those that set one bring it.
+/// Source: <https://docs.aws.amazon.com/service-authorization/latest/reference/list_awsidentityandaccessmanagementiam.html>
+const BOUNDED: [&str; 10] = [
+    "iam:AttachRolePolicy",
+    "iam:AttachUserPolicy",
+    "iam:DeleteRolePermissionsBoundary",
+    "iam:DeleteRolePolicy",
+    "iam:DeleteUserPermissionsBoundary",
+    "iam:DeleteUserPolicy",
+    "iam:DetachRolePolicy",
+    "iam:DetachUserPolicy",
+    "iam:PutRolePolicy",
+    "iam:PutUserPolicy",
+];
 
 fn decide(
     view: &View,
@@ -261,7 +341,7 @@ fn decide(
     account: AccountId,
     ask: &Ask<'_>,
 ) -> Result<(), Error> {
-    let resource = resource(view, account, &ask.on)?;
+    let About { arn: resource, tags, permissions_boundary } = about(view, account, &ask.on)?;
     let denied = |why: &str| Error::AccessDenied {
         message: format!(
             "{} is not authorized to perform: {} on resource: {resource}: {why}",
@@ -271,7 +351,17 @@ fn decide(
     let unclear = || denied("the question cannot be put");
     let mut brought = Context::new();
     for (key, value) in &ask.context {
-        brought.insert(*key, value.as_str()).map_err(|_| unclear())?;
+        brought.insert(key.as_ref(), value.clone()).map_err(|_| unclear())?;
+    }
+    for Tag { key, value } in &tags {
+        for prefix in ["aws:ResourceTag", "iam:ResourceTag"] {
+            let key = format!("{prefix}/{key}");
+            brought.insert(key, value.as_str()).map_err(|_| unclear())?;
+        }
+    }
+    if BOUNDED.contains(&ask.action) && !permissions_boundary.is_empty() {
+        let boundary = permissions_boundary.as_str();
+        brought.insert("iam:PermissionsBoundary", boundary).map_err(|_| unclear())?;
     }
     // There is no TLS yet; a policy that demands it denies.
     brought.insert("aws:SecureTransport", "false").map_err(|_| unclear())?;

@@ -5,6 +5,8 @@ use std::path::PathBuf;
 use countersign_policy::arn::AccountId;
 use countersign_serve::ServiceIdentities;
 
+use crate::iam::quota::Quotas;
+
 /// What the policy store is told when it starts.
 #[derive(Clone, Debug)]
 pub struct Config {
@@ -18,6 +20,8 @@ pub struct Config {
     pub region: String,
     /// The parts of Countersign that may call as such.
     pub identities: ServiceIdentities,
+    /// How much an account may hold; IAM's own quotas by default.
+    pub quotas: Quotas,
 }
 
 impl Config {

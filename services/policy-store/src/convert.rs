@@ -7,7 +7,17 @@ use countersign_policy::{
 use countersign_proto::policy::v1::{self as proto, FindingSeverity};
 use countersign_serve::Fault;
 
-use crate::{error::Error, iam::name, layout};
+use crate::{authz::Ask, error::Error, iam::name, layout};
+
+/// Asks for a new user or role, with the boundary that it will have.
+pub fn bounded<'a>(asks: Vec<Ask<'a>>, permissions_boundary: &str) -> Result<Vec<Ask<'a>>, Error> {
+    if permissions_boundary.is_empty() {
+        return Ok(asks);
+    }
+    name::parse_policy_arn("permissions_boundary", permissions_boundary)?;
+    let with = |ask: Ask<'a>| ask.with("iam:PermissionsBoundary", permissions_boundary);
+    Ok(asks.into_iter().map(with).collect())
+}
 
 /// Refuses a field that is not implemented, if it is given.
 pub fn refuse(field: &'static str, given: bool) -> Result<(), Error> {
@@ -70,8 +80,31 @@ pub fn user(record: proto::UserRecord) -> proto::User {
         user_name: record.user_name,
         user_id: record.user_id,
         create_date: record.create_date,
-        permissions_boundary: None,
-        tags: Vec::new(),
+        permissions_boundary: boundary(record.permissions_boundary_arn),
+        tags: record.tags,
+    }
+}
+
+/// A boundary, as IAM's answers have it.
+pub fn boundary(permissions_boundary_arn: String) -> Option<proto::AttachedPermissionsBoundary> {
+    (!permissions_boundary_arn.is_empty()).then(|| proto::AttachedPermissionsBoundary {
+        permissions_boundary_type:
+            proto::PermissionsBoundaryAttachmentType::PermissionsBoundaryPolicy.into(),
+        permissions_boundary_arn,
+    })
+}
+
+pub fn group_arn(record: &proto::GroupRecord) -> String {
+    name::group_arn(&record.account_id, &record.path, &record.group_name)
+}
+
+pub fn group(record: proto::GroupRecord) -> proto::Group {
+    proto::Group {
+        arn: group_arn(&record),
+        path: record.path,
+        group_name: record.group_name,
+        group_id: record.group_id,
+        create_date: record.create_date,
     }
 }
 
@@ -85,26 +118,36 @@ pub fn role(record: proto::RoleRecord) -> proto::Role {
         assume_role_policy_document: record.assume_role_policy_document,
         description: record.description,
         max_session_duration: record.max_session_duration,
-        permissions_boundary: None,
-        tags: Vec::new(),
+        permissions_boundary: boundary(record.permissions_boundary_arn),
+        tags: record.tags,
         role_last_used: None,
     }
 }
 
-pub fn policy(record: proto::ManagedPolicyRecord, attachment_count: usize) -> proto::Policy {
+/// In how many places of an account a managed policy is used.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Uses {
+    /// Users, groups and roles that it is attached to.
+    pub attachments: usize,
+    /// Users and roles whose boundary it is.
+    pub boundaries: usize,
+}
+
+pub fn policy(record: proto::ManagedPolicyRecord, uses: Uses) -> proto::Policy {
+    let number = |count: usize| i32::try_from(count).unwrap_or(i32::MAX);
     proto::Policy {
         policy_name: record.policy_name,
         policy_id: record.policy_id,
         arn: record.arn,
         path: record.path,
         default_version_id: record.default_version_id,
-        attachment_count: i32::try_from(attachment_count).unwrap_or(i32::MAX),
-        permissions_boundary_usage_count: 0,
+        attachment_count: number(uses.attachments),
+        permissions_boundary_usage_count: number(uses.boundaries),
         is_attachable: true,
         description: record.description,
         create_date: record.create_date,
         update_date: record.update_date,
-        tags: Vec::new(),
+        tags: record.tags,
     }
 }
 
@@ -196,6 +239,27 @@ fn finding(finding: Finding) -> proto::Finding {
         pointer: finding.pointer,
         message: finding.message,
         fix: finding.fix.unwrap_or_default(),
+    }
+}
+
+/// As what a managed policy is used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Usage {
+    pub attached: bool,
+    pub boundary: bool,
+}
+
+/// Both, unless one is asked for.
+pub fn usage(number: i32) -> Result<Usage, Error> {
+    match proto::PolicyUsageType::try_from(number) {
+        Ok(proto::PolicyUsageType::Unspecified) => Ok(Usage { attached: true, boundary: true }),
+        Ok(proto::PolicyUsageType::PermissionsPolicy) => {
+            Ok(Usage { attached: true, boundary: false })
+        }
+        Ok(proto::PolicyUsageType::PermissionsBoundary) => {
+            Ok(Usage { attached: false, boundary: true })
+        }
+        Err(_) => Err(Error::validation("policy_usage_filter", format!("`{number}` is no usage"))),
     }
 }
 

@@ -166,6 +166,25 @@ writes! {
     CreateAccountRequest => CreateAccountResponse;
     BindServicePrincipalRequest => BindServicePrincipalResponse;
     DeleteServicePrincipalBindingRequest => DeleteServicePrincipalBindingResponse;
+    TagUserRequest => TagUserResponse;
+    UntagUserRequest => UntagUserResponse;
+    PutUserPermissionsBoundaryRequest => PutUserPermissionsBoundaryResponse;
+    DeleteUserPermissionsBoundaryRequest => DeleteUserPermissionsBoundaryResponse;
+    CreateGroupRequest => CreateGroupResponse;
+    UpdateGroupRequest => UpdateGroupResponse;
+    DeleteGroupRequest => DeleteGroupResponse;
+    AddUserToGroupRequest => AddUserToGroupResponse;
+    RemoveUserFromGroupRequest => RemoveUserFromGroupResponse;
+    AttachGroupPolicyRequest => AttachGroupPolicyResponse;
+    DetachGroupPolicyRequest => DetachGroupPolicyResponse;
+    PutGroupPolicyRequest => PutGroupPolicyResponse;
+    DeleteGroupPolicyRequest => DeleteGroupPolicyResponse;
+    TagRoleRequest => TagRoleResponse;
+    UntagRoleRequest => UntagRoleResponse;
+    PutRolePermissionsBoundaryRequest => PutRolePermissionsBoundaryResponse;
+    DeleteRolePermissionsBoundaryRequest => DeleteRolePermissionsBoundaryResponse;
+    TagPolicyRequest => TagPolicyResponse;
+    UntagPolicyRequest => UntagPolicyResponse;
 }
 
 plain_writes! {
@@ -178,6 +197,25 @@ plain_writes! {
 #[tonic::async_trait]
 impl PolicyStoreService for PolicyStore {
     writing! {
+        tag_user(TagUserRequest) -> TagUserResponse;
+        untag_user(UntagUserRequest) -> UntagUserResponse;
+        put_user_permissions_boundary(PutUserPermissionsBoundaryRequest) -> PutUserPermissionsBoundaryResponse;
+        delete_user_permissions_boundary(DeleteUserPermissionsBoundaryRequest) -> DeleteUserPermissionsBoundaryResponse;
+        create_group(CreateGroupRequest) -> CreateGroupResponse;
+        update_group(UpdateGroupRequest) -> UpdateGroupResponse;
+        delete_group(DeleteGroupRequest) -> DeleteGroupResponse;
+        add_user_to_group(AddUserToGroupRequest) -> AddUserToGroupResponse;
+        remove_user_from_group(RemoveUserFromGroupRequest) -> RemoveUserFromGroupResponse;
+        attach_group_policy(AttachGroupPolicyRequest) -> AttachGroupPolicyResponse;
+        detach_group_policy(DetachGroupPolicyRequest) -> DetachGroupPolicyResponse;
+        put_group_policy(PutGroupPolicyRequest) -> PutGroupPolicyResponse;
+        delete_group_policy(DeleteGroupPolicyRequest) -> DeleteGroupPolicyResponse;
+        tag_role(TagRoleRequest) -> TagRoleResponse;
+        untag_role(UntagRoleRequest) -> UntagRoleResponse;
+        put_role_permissions_boundary(PutRolePermissionsBoundaryRequest) -> PutRolePermissionsBoundaryResponse;
+        delete_role_permissions_boundary(DeleteRolePermissionsBoundaryRequest) -> DeleteRolePermissionsBoundaryResponse;
+        tag_policy(TagPolicyRequest) -> TagPolicyResponse;
+        untag_policy(UntagPolicyRequest) -> UntagPolicyResponse;
         create_user(CreateUserRequest) -> CreateUserResponse;
         update_user(UpdateUserRequest) -> UpdateUserResponse;
         delete_user(DeleteUserRequest) -> DeleteUserResponse;
@@ -211,6 +249,16 @@ impl PolicyStoreService for PolicyStore {
     }
 
     reads! {
+        get_account_summary(GetAccountSummaryRequest) -> GetAccountSummaryResponse;
+        list_user_tags(ListUserTagsRequest) -> ListUserTagsResponse;
+        get_group(GetGroupRequest) -> GetGroupResponse;
+        list_groups(ListGroupsRequest) -> ListGroupsResponse;
+        list_groups_for_user(ListGroupsForUserRequest) -> ListGroupsForUserResponse;
+        list_attached_group_policies(ListAttachedGroupPoliciesRequest) -> ListAttachedGroupPoliciesResponse;
+        get_group_policy(GetGroupPolicyRequest) -> GetGroupPolicyResponse;
+        list_group_policies(ListGroupPoliciesRequest) -> ListGroupPoliciesResponse;
+        list_role_tags(ListRoleTagsRequest) -> ListRoleTagsResponse;
+        list_policy_tags(ListPolicyTagsRequest) -> ListPolicyTagsResponse;
         get_user(GetUserRequest) -> GetUserResponse;
         list_users(ListUsersRequest) -> ListUsersResponse;
         list_attached_user_policies(ListAttachedUserPoliciesRequest) -> ListAttachedUserPoliciesResponse;
@@ -234,36 +282,7 @@ impl PolicyStoreService for PolicyStore {
     }
 
     later! {
-        tag_user(TagUserRequest) -> TagUserResponse;
-        untag_user(UntagUserRequest) -> UntagUserResponse;
-        list_user_tags(ListUserTagsRequest) -> ListUserTagsResponse;
-        put_user_permissions_boundary(PutUserPermissionsBoundaryRequest) -> PutUserPermissionsBoundaryResponse;
-        delete_user_permissions_boundary(DeleteUserPermissionsBoundaryRequest) -> DeleteUserPermissionsBoundaryResponse;
         get_access_key_last_used(GetAccessKeyLastUsedRequest) -> GetAccessKeyLastUsedResponse;
-        create_group(CreateGroupRequest) -> CreateGroupResponse;
-        get_group(GetGroupRequest) -> GetGroupResponse;
-        list_groups(ListGroupsRequest) -> ListGroupsResponse;
-        update_group(UpdateGroupRequest) -> UpdateGroupResponse;
-        delete_group(DeleteGroupRequest) -> DeleteGroupResponse;
-        add_user_to_group(AddUserToGroupRequest) -> AddUserToGroupResponse;
-        remove_user_from_group(RemoveUserFromGroupRequest) -> RemoveUserFromGroupResponse;
-        list_groups_for_user(ListGroupsForUserRequest) -> ListGroupsForUserResponse;
-        attach_group_policy(AttachGroupPolicyRequest) -> AttachGroupPolicyResponse;
-        detach_group_policy(DetachGroupPolicyRequest) -> DetachGroupPolicyResponse;
-        list_attached_group_policies(ListAttachedGroupPoliciesRequest) -> ListAttachedGroupPoliciesResponse;
-        put_group_policy(PutGroupPolicyRequest) -> PutGroupPolicyResponse;
-        get_group_policy(GetGroupPolicyRequest) -> GetGroupPolicyResponse;
-        delete_group_policy(DeleteGroupPolicyRequest) -> DeleteGroupPolicyResponse;
-        list_group_policies(ListGroupPoliciesRequest) -> ListGroupPoliciesResponse;
-        tag_role(TagRoleRequest) -> TagRoleResponse;
-        untag_role(UntagRoleRequest) -> UntagRoleResponse;
-        list_role_tags(ListRoleTagsRequest) -> ListRoleTagsResponse;
-        put_role_permissions_boundary(PutRolePermissionsBoundaryRequest) -> PutRolePermissionsBoundaryResponse;
-        delete_role_permissions_boundary(DeleteRolePermissionsBoundaryRequest) -> DeleteRolePermissionsBoundaryResponse;
-        tag_policy(TagPolicyRequest) -> TagPolicyResponse;
-        untag_policy(UntagPolicyRequest) -> UntagPolicyResponse;
-        list_policy_tags(ListPolicyTagsRequest) -> ListPolicyTagsResponse;
-        get_account_summary(GetAccountSummaryRequest) -> GetAccountSummaryResponse;
         get_account_authorization_details(GetAccountAuthorizationDetailsRequest) -> GetAccountAuthorizationDetailsResponse;
         import_account_authorization_details(ImportAccountAuthorizationDetailsRequest) -> ImportAccountAuthorizationDetailsResponse;
         simulate_principal_policy(SimulatePrincipalPolicyRequest) -> SimulatePrincipalPolicyResponse;

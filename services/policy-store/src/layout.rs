@@ -57,6 +57,14 @@ pub struct SealedSecret {
     pub sealed: Vec<u8>,
 }
 
+/// How many there are of something: a shard of it.
+#[derive(Clone, Copy, PartialEq, Message)]
+pub struct Count {
+    /// Less than nothing in a shard that saw more ends than beginnings.
+    #[prost(sint64, tag = "1")]
+    pub number: i64,
+}
+
 /// A proof that was used.
 #[derive(Clone, PartialEq, Message)]
 pub struct SpentProof {
@@ -206,6 +214,25 @@ pub fn attachments_in(policy_id: &str, account: &AccountId) -> String {
 
 pub fn attachment(policy_id: &str, account: &AccountId, unique_id: &str) -> Key<Mark> {
     Key::new(format!("{}{unique_id}", attachments_in(policy_id, account)))
+}
+
+/// Whose permissions boundary a managed policy is, in whatever account.
+pub fn boundaries(policy_id: &str) -> String {
+    format!("x/boundary/{policy_id}/")
+}
+
+/// Whose of one account.
+pub fn boundaries_in(policy_id: &str, account: &AccountId) -> String {
+    format!("{}{account}/", boundaries(policy_id))
+}
+
+pub fn boundary(policy_id: &str, account: &AccountId, unique_id: &str) -> Key<Mark> {
+    Key::new(format!("{}{unique_id}", boundaries_in(policy_id, account)))
+}
+
+/// A shard of how many there are of something in an account.
+pub fn count(account: &AccountId, what: &str, shard: u8) -> Key<Count> {
+    Key::new(format!("x/count/{account}/{what}/{shard:02}"))
 }
 
 /// Which roles' trust policies name an account as external.

@@ -37,6 +37,7 @@ use tokio::net::TcpListener;
 
 pub use account::ADMINISTRATOR;
 pub use config::Config;
+pub use iam::quota::{NoQuota, QuotaSetting, Quotas};
 pub use seal::{SealingKeyError, write_private};
 pub use seed::SeedError;
 
@@ -93,6 +94,7 @@ pub async fn serve(config: Config, listener: TcpListener, shutdown: Shutdown) ->
         sealer,
         followers: watch::Followers::default(),
         region: config.region.as_str().into(),
+        quotas: config.quotas,
         shutdown: shutdown.clone(),
     };
     let authenticator = authn::Authenticator {

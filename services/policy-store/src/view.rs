@@ -87,6 +87,15 @@ impl View {
         }
     }
 
+    /// The record at `key`, which may change meanwhile: no precondition of anything.
+    pub fn peek<R: Message + Default>(&self, key: &Key<R>) -> Result<Option<R>, Error> {
+        let entry = self
+            .entries
+            .get(key.as_bytes())
+            .ok_or_else(|| Error::Need(Need::Entry(key.as_bytes().to_vec())))?;
+        entry.as_ref().map(|entry| layout::decode(key, &entry.value)).transpose()
+    }
+
     /// Whether nothing stands under `prefix`. If so, it must stay so until the operation is done.
     pub fn is_empty(&self, prefix: &str) -> Result<bool, Error> {
         self.empty

@@ -16,7 +16,7 @@ use std::{
 
 use countersign_gateway::StsEndpoint;
 use countersign_policy::arn::AccountId;
-use countersign_policy_store::{ADMINISTRATOR, SERVICE_NAME as POLICY_STORE};
+use countersign_policy_store::{ADMINISTRATOR, Quotas, SERVICE_NAME as POLICY_STORE};
 use countersign_proto::token::v1::token_exchange_service_server::SERVICE_NAME as GATEWAY;
 use countersign_serve::{
     ServiceCredential, ServiceIdentities, ServiceName, ServiceSecret,
@@ -68,6 +68,8 @@ pub struct UpOptions {
     pub region: String,
     /// STS endpoints besides AWS's own and Countersign's.
     pub sts_endpoints: Vec<StsEndpoint>,
+    /// How much an account may hold.
+    pub quotas: Quotas,
     /// Which action on which resource a request is that Envoy asks about.
     pub envoy_mapping: Option<PathBuf>,
     /// Whether callers without credentials may ask the decision service about the bearers of tokens.
@@ -89,6 +91,7 @@ impl UpOptions {
             issuer: None,
             region: "us-east-1".to_owned(),
             sts_endpoints: Vec::new(),
+            quotas: Quotas::default(),
             envoy_mapping: None,
             anonymous_callers: false,
         }
@@ -222,6 +225,7 @@ async fn start_on(
         account,
         issuer: issuer.clone(),
         region: region.clone(),
+        quotas: options.quotas,
         identities: ServiceIdentities::default()
             .accept(ServiceName::Decision, decision_secret.clone())
             .accept(ServiceName::Gateway, gateway_secret.clone()),
@@ -355,6 +359,7 @@ pub async fn run(args: UpArgs) -> Exit {
         issuer: args.issuer,
         region: args.region,
         sts_endpoints: args.sts_endpoints,
+        quotas: args.quotas.into_iter().fold(Quotas::default(), Quotas::with),
         envoy_mapping: args.envoy_mapping,
         anonymous_callers: args.anonymous_callers,
     };

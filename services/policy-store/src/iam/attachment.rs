@@ -1,6 +1,6 @@
-//! Managed policies, attached to users and roles.
+//! Managed policies, attached to users, groups and roles.
 
-use super::{policy, quota, role, user};
+use super::{group, policy, quota::Quotas, role, user};
 use crate::{
     error::Error,
     layout::{self, Mark},
@@ -15,6 +15,8 @@ pub enum To<'a> {
     User(&'a str),
     /// A role, by name.
     Role(&'a str),
+    /// A group, by name.
+    Group(&'a str),
 }
 
 /// Attaches a policy of the account, or one of AWS's own. Attaching it again changes nothing, and is no error (as in IAM).
@@ -24,15 +26,16 @@ pub fn attach(
     account: &AccountId,
     to: To<'_>,
     policy_arn: &str,
+    quotas: &Quotas,
 ) -> Result<(), Error> {
     let policy = policy::find_visible(view, account, policy_arn)?;
     change(view, plan, account, to, |arns, unique_id, plan| {
         if arns.iter().any(|arn| arn == policy_arn) {
             return Ok(());
         }
-        if arns.len() >= quota::ATTACHED_POLICIES {
-            let what = "policies attached to one user or role".to_owned();
-            return Err(Error::LimitExceeded { what, limit: quota::ATTACHED_POLICIES });
+        if arns.len() >= quotas.attached_policies {
+            let what = "policies attached to one user, group or role".to_owned();
+            return Err(Error::LimitExceeded { what, limit: quotas.attached_policies });
         }
         arns.push(policy_arn.to_owned());
         plan.put(&layout::attachment(&policy.policy_id, account, unique_id), &Mark {});
@@ -77,6 +80,11 @@ fn change(
             let mut record = role::find(view, account, name)?;
             change(&mut record.attached_policy_arns, &record.role_id, plan)?;
             plan.put(&layout::role(account, name), &record);
+        }
+        To::Group(name) => {
+            let mut record = group::find(view, account, name)?;
+            change(&mut record.attached_policy_arns, &record.group_id, plan)?;
+            plan.put(&layout::group(account, name), &record);
         }
     }
     Ok(())

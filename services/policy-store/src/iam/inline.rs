@@ -1,4 +1,4 @@
-//! Inline policies of users and roles.
+//! Inline policies of users, groups and roles.
 
 use countersign_policy::{
     arn::AccountId,
@@ -6,7 +6,7 @@ use countersign_policy::{
 };
 use countersign_proto::policy::v1::InlinePolicy;
 
-use super::{attachment::To, document, name, quota, role, user};
+use super::{attachment::To, document, group, name, quota, role, user};
 use crate::{
     error::Error,
     layout,
@@ -25,6 +25,9 @@ pub fn list(
         }
         To::Role(name) => {
             role::find(view, account, name).map(|role| (role.role_name, role.inline_policies))
+        }
+        To::Group(name) => {
+            group::find(view, account, name).map(|group| (group.group_name, group.inline_policies))
         }
     }
 }
@@ -55,6 +58,7 @@ pub fn put(
     let (kind, limit) = match of {
         To::User(_) => (DocumentKind::InlineUserPolicy, quota::USER_INLINE_CHARACTERS),
         To::Role(_) => (DocumentKind::InlineRolePolicy, quota::ROLE_INLINE_CHARACTERS),
+        To::Group(_) => (DocumentKind::InlineGroupPolicy, quota::GROUP_INLINE_CHARACTERS),
     };
     let accepted = document::accept("policy_document", policy_document, kind)?;
     change(view, plan, account, of, |policies| {
@@ -114,6 +118,11 @@ fn change(
             let mut record = role::find(view, account, name)?;
             change(&mut record.inline_policies)?;
             plan.put(&layout::role(account, name), &record);
+        }
+        To::Group(name) => {
+            let mut record = group::find(view, account, name)?;
+            change(&mut record.inline_policies)?;
+            plan.put(&layout::group(account, name), &record);
         }
     }
     Ok(())

@@ -51,6 +51,11 @@ pub fn user_arn(account: impl Display, path: &str, name: &str) -> String {
     format!("arn:aws:iam::{account}:user{path}{name}")
 }
 
+/// `arn:aws:iam::<account>:group<path><name>`
+pub fn group_arn(account: impl Display, path: &str, name: &str) -> String {
+    format!("arn:aws:iam::{account}:group{path}{name}")
+}
+
 /// `arn:aws:iam::<account>:role<path><name>`
 pub fn role_arn(account: impl Display, path: &str, name: &str) -> String {
     format!("arn:aws:iam::{account}:role{path}{name}")

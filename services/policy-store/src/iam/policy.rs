@@ -5,10 +5,14 @@ use countersign_policy::{
     findings::{DocumentKind, Finding},
 };
 use countersign_proto::policy::v1::{
-    AttachedPolicy, ManagedPolicyRecord, PolicyVersionRecord, PolicyVersionSummary,
+    AttachedPolicy, ManagedPolicyRecord, PolicyVersionRecord, PolicyVersionSummary, Tag,
 };
 
-use super::{document, name, quota};
+use super::{
+    document, group, name,
+    quota::{self, Counted, Quotas},
+    tags,
+};
 use crate::{
     convert::{self, Paging},
     error::Error,
@@ -22,6 +26,7 @@ pub struct NewPolicy {
     pub path: String,
     pub policy_document: String,
     pub description: String,
+    pub tags: Vec<Tag>,
 }
 
 /// The managed policy that an ARN names, whosever it is.
@@ -46,7 +51,7 @@ pub fn find_visible(
 }
 
 /// One that the account may change: AWS's own are nobody's to change.
-fn find_own(view: &View, account: &AccountId, arn: &str) -> Result<ManagedPolicyRecord, Error> {
+pub fn find_own(view: &View, account: &AccountId, arn: &str) -> Result<ManagedPolicyRecord, Error> {
     let policy = find_visible(view, account, arn)?;
     if policy.account_id == account.as_str() {
         return Ok(policy);
@@ -58,12 +63,18 @@ fn key(policy: &ManagedPolicyRecord) -> layout::Key<ManagedPolicyRecord> {
     layout::policy(&policy.account_id, &policy.policy_name)
 }
 
+/// Writes a policy of which nothing but its record changes.
+pub fn put(plan: &mut Plan, policy: &ManagedPolicyRecord) {
+    plan.put(&key(policy), policy);
+}
+
 /// Makes a policy, with its first version.
 pub fn create(
     view: &View,
     plan: &mut Plan,
     account: &AccountId,
     new: &NewPolicy,
+    quotas: &Quotas,
 ) -> Result<(ManagedPolicyRecord, Vec<Finding>), Error> {
     name::name("policy_name", &new.policy_name, 128)?;
     let path = name::path("path", &new.path)?;
@@ -75,6 +86,9 @@ pub fn create(
         return Err(Error::exists("policy", &new.policy_name));
     }
     let policy_id = view.unique_id("ANPA");
+    let tags = tags::merged(Vec::new(), &new.tags)?;
+    quota::add(view, plan, account, Counted::Policies, &policy_id, quotas)?;
+    quota::add(view, plan, account, Counted::PolicyVersions, &policy_id, quotas)?;
     let version_id = "v1".to_owned();
     let record = ManagedPolicyRecord {
         account_id: account.to_string(),
@@ -92,7 +106,7 @@ pub fn create(
             create_date: Some(view.now()),
         }],
         last_version_number: 1,
-        tags: Vec::new(),
+        tags,
     };
     plan.put(&key, &record);
     plan.put(&layout::unique_id(&policy_id), &UniqueId { key: key.to_string() });
@@ -110,7 +124,12 @@ pub fn delete(view: &View, plan: &mut Plan, account: &AccountId, arn: &str) -> R
     let policy = find_own(view, account, arn)?;
     let mut holds = Vec::new();
     if !view.is_empty(&layout::attachments(&policy.policy_id))? {
-        holds.push("users or roles that it is attached to".to_owned());
+        holds.extend(group::named(view, account, &layout::attachments(&policy.policy_id))?);
+    }
+    let boundaries = layout::boundaries(&policy.policy_id);
+    if !view.is_empty(&boundaries)? {
+        let named = group::named(view, account, &boundaries)?;
+        holds.extend(named.into_iter().map(|name| format!("{name} (as permissions boundary)")));
     }
     holds.extend(
         policy
@@ -123,6 +142,8 @@ pub fn delete(view: &View, plan: &mut Plan, account: &AccountId, arn: &str) -> R
         let what = holds.join(", ");
         return Err(Error::DeleteConflict { kind: "policy", name: arn.to_owned(), what });
     }
+    quota::remove(view, plan, account, Counted::Policies, &policy.policy_id)?;
+    quota::remove(view, plan, account, Counted::PolicyVersions, &policy.policy_id)?;
     plan.delete(&layout::policy_version(&policy.policy_id, &policy.default_version_id));
     plan.delete(&layout::unique_id(&policy.policy_id));
     plan.delete(&key(&policy));
@@ -137,6 +158,7 @@ pub fn create_version(
     arn: &str,
     policy_document: &str,
     set_as_default: bool,
+    quotas: &Quotas,
 ) -> Result<(PolicyVersionSummary, bool, Vec<Finding>), Error> {
     let mut policy = find_own(view, account, arn)?;
     let accepted =
@@ -145,6 +167,7 @@ pub fn create_version(
         let what = format!("versions of `{arn}`; delete one that is not the default");
         return Err(Error::LimitExceeded { what, limit: quota::POLICY_VERSIONS });
     }
+    quota::add(view, plan, account, Counted::PolicyVersions, &policy.policy_id, quotas)?;
     policy.last_version_number += 1;
     let version = PolicyVersionSummary {
         version_id: format!("v{}", policy.last_version_number),
@@ -204,6 +227,7 @@ pub fn delete_version(
             what: "the place of the default version".to_owned(),
         });
     }
+    quota::remove(view, plan, account, Counted::PolicyVersions, &policy.policy_id)?;
     policy.versions.retain(|version| version.version_id != version_id);
     plan.delete(&layout::policy_version(&policy.policy_id, version_id));
     plan.put(&key(&policy), &policy);

@@ -4,9 +4,13 @@ use countersign_policy::{
     arn::AccountId,
     findings::{DocumentKind, Finding},
 };
-use countersign_proto::policy::v1::RoleRecord;
+use countersign_proto::policy::v1::{RoleRecord, Tag};
 
-use super::{document, name, trust};
+use super::{
+    boundary, document, name,
+    quota::{self, Counted, Quotas},
+    tags, trust,
+};
 use crate::{
     account::ADMINISTRATOR,
     error::Error,
@@ -26,6 +30,9 @@ pub struct NewRole {
     pub description: String,
     /// 0 means IAM's default.
     pub max_session_duration: i32,
+    /// An ARN; may be empty.
+    pub permissions_boundary: String,
+    pub tags: Vec<Tag>,
 }
 
 /// The role `role_name`.
@@ -40,6 +47,7 @@ pub fn create(
     plan: &mut Plan,
     account: &AccountId,
     new: &NewRole,
+    quotas: &Quotas,
 ) -> Result<(RoleRecord, Vec<Finding>), Error> {
     name::name("role_name", &new.role_name, 64)?;
     let path = name::path("path", &new.path)?;
@@ -58,6 +66,11 @@ pub fn create(
         return Err(Error::exists("role", &new.role_name));
     }
     let role_id = view.unique_id("AROA");
+    let tags = tags::merged(Vec::new(), &new.tags)?;
+    quota::add(view, plan, account, Counted::Roles, &role_id, quotas)?;
+    if !new.permissions_boundary.is_empty() {
+        boundary::begin(view, plan, account, &role_id, &new.permissions_boundary)?;
+    }
     let record = RoleRecord {
         account_id: account.to_string(),
         path: path.to_owned(),
@@ -70,8 +83,8 @@ pub fn create(
         max_session_duration,
         inline_policies: Vec::new(),
         attached_policy_arns: Vec::new(),
-        permissions_boundary_arn: String::new(),
-        tags: Vec::new(),
+        permissions_boundary_arn: new.permissions_boundary.clone(),
+        tags,
         sessions_revoked_before: None,
     };
     plan.put(&key, &record);
@@ -153,6 +166,8 @@ pub fn delete(
     for external in external_accounts(&role) {
         plan.delete(&layout::external(&external, &role.role_id));
     }
+    boundary::end(view, plan, account, &role.role_id, &role.permissions_boundary_arn)?;
+    quota::remove(view, plan, account, Counted::Roles, &role.role_id)?;
     // The unique id's own record goes too; ids are random, and never drawn twice.
     plan.delete(&layout::unique_id(&role.role_id));
     plan.delete(&layout::role(account, role_name));

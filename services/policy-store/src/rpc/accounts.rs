@@ -9,6 +9,7 @@ use crate::{
     authz::{Ask, On},
     convert,
     error::Error,
+    iam::quota::{self, Counted},
     view,
 };
 
@@ -57,6 +58,60 @@ impl PolicyStore {
             })
         })
         .await
+    }
+
+    /// Under IAM's keys. Counts may be a moment old; quotas are this store's.
+    pub async fn get_account_summary(
+        &self,
+        call: Call,
+        request: GetAccountSummaryRequest,
+    ) -> Result<GetAccountSummaryResponse, Error> {
+        let GetAccountSummaryRequest {} = request;
+        let asks = [Ask::new("iam:GetAccountSummary", On::Anything)];
+        let counted = [
+            ("Users", Counted::Users),
+            ("Groups", Counted::Groups),
+            ("Roles", Counted::Roles),
+            ("Policies", Counted::Policies),
+            ("PolicyVersionsInUse", Counted::PolicyVersions),
+        ];
+        let counts = self
+            .read(&call, &asks, |view, permit| {
+                let count = |(name, what)| {
+                    quota::loosely(view, permit.account(), what).map(|count| (name, count))
+                };
+                counted.into_iter().map(count).collect::<Result<Vec<_>, Error>>()
+            })
+            .await?;
+        let quotas = &self.quotas;
+        let quotas = [
+            ("UsersQuota", quotas.users),
+            ("GroupsQuota", quotas.groups),
+            ("RolesQuota", quotas.roles),
+            ("PoliciesQuota", quotas.policies),
+            ("PolicyVersionsInUseQuota", quotas.policy_versions_in_use),
+            ("GroupsPerUserQuota", quotas.groups_per_user),
+            ("AttachedPoliciesPerUserQuota", quotas.attached_policies),
+            ("AttachedPoliciesPerGroupQuota", quotas.attached_policies),
+            ("AttachedPoliciesPerRoleQuota", quotas.attached_policies),
+            ("AccessKeysPerUserQuota", quota::ACCESS_KEYS),
+            ("VersionsPerPolicyQuota", quota::POLICY_VERSIONS),
+            ("PolicySizeQuota", quota::POLICY_CHARACTERS),
+            ("AssumeRolePolicySizeQuota", quota::TRUST_CHARACTERS),
+            ("UserPolicySizeQuota", quota::USER_INLINE_CHARACTERS),
+            ("GroupPolicySizeQuota", quota::GROUP_INLINE_CHARACTERS),
+            ("RolePolicySizeQuota", quota::ROLE_INLINE_CHARACTERS),
+        ];
+        let quotas = quotas
+            .into_iter()
+            .map(|(name, quota)| (name, i64::try_from(quota).unwrap_or(i64::MAX)));
+        let number = |number: i64| i32::try_from(number).unwrap_or(i32::MAX);
+        let summary_map = counts
+            .into_iter()
+            .chain(quotas)
+            .map(|(name, value)| (name.to_owned(), number(value)))
+            .collect();
+        Ok(GetAccountSummaryResponse { summary_map })
     }
 
     pub async fn list_accounts(

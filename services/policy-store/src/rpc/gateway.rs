@@ -41,7 +41,7 @@ impl PolicyStore {
         let asks = [
             Ask::new("countersign:BindServicePrincipal", On::Arn(role_arn.clone())),
             Ask::new("iam:PassRole", On::Arn(role_arn.clone()))
-                .with("iam:PassedToService", &service_principal),
+                .with("iam:PassedToService", service_principal.as_str()),
         ];
         let new = Binding { role_arn, service_principal, caller_unique_id, caller_account_id };
         self.write(&call, &asks, |view, plan, permit| {

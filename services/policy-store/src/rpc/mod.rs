@@ -3,8 +3,10 @@
 pub mod access_keys;
 pub mod accounts;
 pub mod gateway;
+pub mod groups;
 pub mod policies;
 pub mod roles;
+pub mod tags;
 pub mod users;
 
 use std::{net::IpAddr, sync::Arc};
@@ -16,8 +18,9 @@ use countersign_store::Store;
 use crate::{
     authn::Caller,
     authz::{self, Ask, Permit},
-    convert,
+    convert::{self, Uses},
     error::Error,
+    iam::quota::Quotas,
     layout,
     seal::Sealer,
     view::{self, Mode, Plan, View},
@@ -31,6 +34,7 @@ pub struct PolicyStore {
     pub sealer: Arc<Sealer>,
     pub followers: Followers,
     pub region: Arc<str>,
+    pub quotas: Quotas,
     pub shutdown: Shutdown,
 }
 
@@ -124,9 +128,13 @@ impl PolicyStore {
         Ok(answer)
     }
 
-    /// How many users and roles of an account have a policy; a thousand at most are counted.
-    async fn attachment_count(&self, policy_id: &str, account: &AccountId) -> Result<usize, Error> {
-        let prefix = layout::attachments_in(policy_id, account);
-        Ok(self.store.range(prefix.as_bytes(), None, 1_000).await?.len())
+    /// In how many places of an account a policy is used; a thousand of each at most are counted.
+    async fn uses(&self, policy_id: &str, account: &AccountId) -> Result<Uses, Error> {
+        let attachments = layout::attachments_in(policy_id, account);
+        let boundaries = layout::boundaries_in(policy_id, account);
+        Ok(Uses {
+            attachments: self.store.range(attachments.as_bytes(), None, 1_000).await?.len(),
+            boundaries: self.store.range(boundaries.as_bytes(), None, 1_000).await?.len(),
+        })
     }
 }

@@ -6,9 +6,9 @@ use countersign_proto::policy::v1::*;
 use super::{Call, PolicyStore};
 use crate::{
     authz::{Ask, On},
-    convert::{self, Paging},
+    convert::{self, Paging, Uses},
     error::Error,
-    iam::{name, policy},
+    iam::{name, policy, tags},
     layout,
     view::{self, Page},
 };
@@ -28,16 +28,21 @@ impl PolicyStore {
             validate_only: _,
             request_id: _,
         } = request;
-        convert::refuse("tags", !tags.is_empty())?;
         name::name("policy_name", &policy_name, 128)?;
         let account = call.account()?;
         let arn = name::policy_arn(account, name::path("path", &path)?, &policy_name);
-        let asks = [Ask::new("iam:CreatePolicy", On::Arn(arn))];
-        let new = policy::NewPolicy { policy_name, path, policy_document, description };
+        tags::check(&tags)?;
+        let mut asks = vec![Ask::new("iam:CreatePolicy", On::Arn(arn.clone())).tagged(&tags)];
+        // As in IAM, whoever makes a policy with tags must be allowed to tag it.
+        if !tags.is_empty() {
+            asks.push(Ask::new("iam:TagPolicy", On::Arn(arn)).tagged(&tags));
+        }
+        let new = policy::NewPolicy { policy_name, path, policy_document, description, tags };
         self.write(&call, &asks, |view, plan, permit| {
-            let (record, findings) = policy::create(view, plan, permit.account(), &new)?;
+            let (record, findings) =
+                policy::create(view, plan, permit.account(), &new, &self.quotas)?;
             Ok(CreatePolicyResponse {
-                policy: Some(convert::policy(record, 0)),
+                policy: Some(convert::policy(record, Uses::default())),
                 revision: String::new(),
                 findings: convert::findings(findings),
             })
@@ -58,8 +63,8 @@ impl PolicyStore {
                 Ok((account, policy::find_visible(view, &account, &policy_arn)?))
             })
             .await?;
-        let count = self.attachment_count(&record.policy_id, &account).await?;
-        Ok(GetPolicyResponse { policy: Some(convert::policy(record, count)) })
+        let uses = self.uses(&record.policy_id, &account).await?;
+        Ok(GetPolicyResponse { policy: Some(convert::policy(record, uses)) })
     }
 
     pub async fn list_policies(
@@ -75,7 +80,8 @@ impl PolicyStore {
             marker,
             max_items,
         } = request;
-        convert::refuse("policy_usage_filter", policy_usage_filter != 0)?;
+        let usage = convert::usage(policy_usage_filter)?;
+        let is_filtered = only_attached || policy_usage_filter != 0;
         let paging = convert::paging(marker, max_items)?;
         let path_prefix = convert::path_prefix(&path_prefix)?;
         let asks = [Ask::new("iam:ListPolicies", On::Anything)];
@@ -84,9 +90,12 @@ impl PolicyStore {
         let page = self.policy_page(&scopes, &paging, path_prefix).await?;
         let mut policies = Vec::new();
         for record in page.records {
-            let count = self.attachment_count(&record.policy_id, &account).await?;
-            if count > 0 || !only_attached {
-                policies.push(convert::policy(record, count));
+            let uses = self.uses(&record.policy_id, &account).await?;
+            // As in IAM, `only_attached` keeps what is attached; a usage keeps what is used so.
+            let is_used = (usage.attached && uses.attachments > 0)
+                || (usage.boundary && !only_attached && uses.boundaries > 0);
+            if is_used || !is_filtered {
+                policies.push(convert::policy(record, uses));
             }
         }
         Ok(ListPoliciesResponse {
@@ -156,8 +165,15 @@ impl PolicyStore {
         self.write(&call, &asks, |view, plan, permit| {
             let account = permit.account();
             let document = &policy_document;
-            let (summary, is_default_version, findings) =
-                policy::create_version(view, plan, account, &policy_arn, document, set_as_default)?;
+            let (summary, is_default_version, findings) = policy::create_version(
+                view,
+                plan,
+                account,
+                &policy_arn,
+                document,
+                set_as_default,
+                &self.quotas,
+            )?;
             // As in IAM, the answer does not repeat the document.
             let version = PolicyVersion {
                 document: String::new(),
@@ -272,9 +288,9 @@ impl PolicyStore {
             marker,
             max_items,
         } = request;
-        convert::refuse("entity_filter", entity_filter != 0)?;
-        convert::refuse("path_prefix", !path_prefix.is_empty())?;
-        convert::refuse("policy_usage_filter", policy_usage_filter != 0)?;
+        let filter = EntityFilter::of(entity_filter)?;
+        let usage = convert::usage(policy_usage_filter)?;
+        let path_prefix = convert::path_prefix(&path_prefix)?;
         let paging = convert::paging(marker, max_items)?;
         let asks = [Ask::new("iam:ListEntitiesForPolicy", On::Policy(&policy_arn))];
         let (account, policy) = self
@@ -283,44 +299,113 @@ impl PolicyStore {
                 Ok((account, policy::find_visible(view, &account, &policy_arn)?))
             })
             .await?;
-        let prefix = layout::attachments_in(&policy.policy_id, &account);
-        let after = format!("{prefix}{}", paging.marker);
-        let after = (!paging.marker.is_empty()).then_some(after.as_bytes());
-        let entries = self.store.range(prefix.as_bytes(), after, paging.limit + 1).await?;
-        let is_truncated = entries.len() > paging.limit;
-        let mut answer = ListEntitiesForPolicyResponse { is_truncated, ..Default::default() };
-        for entry in entries.iter().take(paging.limit) {
-            let key = String::from_utf8_lossy(&entry.key).into_owned();
-            let unique_id = key.strip_prefix(&prefix).unwrap_or_default();
-            if is_truncated {
-                unique_id.clone_into(&mut answer.marker);
-            }
-            self.add_entity(&mut answer, &account, unique_id).await?;
+        let mut prefixes = Vec::new();
+        if usage.attached {
+            prefixes.push(("a/", layout::attachments_in(&policy.policy_id, &account)));
         }
+        if usage.boundary {
+            prefixes.push(("b/", layout::boundaries_in(&policy.policy_id, &account)));
+        }
+        let mut answer = ListEntitiesForPolicyResponse::default();
+        let mut left = paging.limit;
+        for (name, prefix) in prefixes {
+            // The marker is whether attachments or boundaries were listed, and the last unique id.
+            if paging.marker.as_str() >= name && !paging.marker.starts_with(name) {
+                continue;
+            }
+            let after = paging.marker.strip_prefix(name).map(|id| format!("{prefix}{id}"));
+            let after = after.as_ref().map(String::as_bytes);
+            let marks = self.store.range(prefix.as_bytes(), after, left + 1).await?;
+            for mark in &marks {
+                if left == 0 {
+                    answer.is_truncated = true;
+                    return Ok(answer);
+                }
+                left -= 1;
+                let key = String::from_utf8_lossy(&mark.key);
+                let unique_id = key.strip_prefix(&prefix).unwrap_or_default();
+                answer.marker = format!("{name}{unique_id}");
+                let entity = self.entity(&account, unique_id).await?;
+                filter.add(&mut answer, entity, path_prefix);
+            }
+        }
+        answer.marker.clear();
         Ok(answer)
     }
 
-    /// Adds the entity with a unique id, if it is still there.
-    async fn add_entity(
-        &self,
-        answer: &mut ListEntitiesForPolicyResponse,
-        account: &AccountId,
-        unique_id: &str,
-    ) -> Result<(), Error> {
-        let found = self.look(|view| view.find(&layout::unique_id(unique_id))).await?;
-        let key = found.map(|id| id.key).unwrap_or_default();
-        let name = |prefix: &str| key.strip_prefix(prefix).map(str::to_owned);
-        if let Some(name) = name(&layout::users(account)) {
-            let user = self.look(|view| view.find(&layout::user(account, &name))).await?;
-            answer.policy_users.extend(
-                user.map(|user| PolicyUser { user_name: user.user_name, user_id: user.user_id }),
-            );
-        } else if let Some(name) = name(&layout::roles(account)) {
-            let role = self.look(|view| view.find(&layout::role(account, &name))).await?;
-            answer.policy_roles.extend(
-                role.map(|role| PolicyRole { role_name: role.role_name, role_id: role.role_id }),
-            );
+    /// The entity with a unique id, if it is still there.
+    async fn entity(&self, account: &AccountId, unique_id: &str) -> Result<Option<Entity>, Error> {
+        self.look(|view| {
+            let key = view.find(&layout::unique_id(unique_id))?.map(|id| id.key);
+            let key = key.unwrap_or_default();
+            let name = |prefix: String| key.strip_prefix(prefix.as_str()).map(str::to_owned);
+            if let Some(name) = name(layout::users(account)) {
+                return Ok(view.find(&layout::user(account, &name))?.map(Entity::User));
+            }
+            if let Some(name) = name(layout::roles(account)) {
+                return Ok(view.find(&layout::role(account, &name))?.map(Entity::Role));
+            }
+            match name(layout::groups(account)) {
+                Some(name) => Ok(view.find(&layout::group(account, &name))?.map(Entity::Group)),
+                None => Ok(None),
+            }
+        })
+        .await
+    }
+}
+
+/// What a managed policy can be attached to.
+enum Entity {
+    User(UserRecord),
+    Role(RoleRecord),
+    Group(GroupRecord),
+}
+
+/// Which entities are asked for.
+#[derive(Clone, Copy)]
+struct EntityFilter {
+    users: bool,
+    roles: bool,
+    groups: bool,
+}
+
+impl EntityFilter {
+    /// All, unless one kind is asked for.
+    fn of(number: i32) -> Result<Self, Error> {
+        let only = |users, roles, groups| Ok(Self { users, roles, groups });
+        match EntityType::try_from(number) {
+            Ok(EntityType::Unspecified) => only(true, true, true),
+            Ok(EntityType::User) => only(true, false, false),
+            Ok(EntityType::Role) => only(false, true, false),
+            Ok(EntityType::Group) => only(false, false, true),
+            Ok(EntityType::LocalManagedPolicy | EntityType::AwsManagedPolicy) => {
+                let message = "a policy is attached to users, roles and groups";
+                Err(Error::validation("entity_filter", message))
+            }
+            Err(_) => Err(Error::validation("entity_filter", format!("`{number}` is no kind"))),
         }
-        Ok(())
+    }
+
+    fn add(
+        self,
+        answer: &mut ListEntitiesForPolicyResponse,
+        entity: Option<Entity>,
+        path_prefix: &str,
+    ) {
+        match entity {
+            Some(Entity::User(user)) if self.users && user.path.starts_with(path_prefix) => {
+                let UserRecord { user_name, user_id, .. } = user;
+                answer.policy_users.push(PolicyUser { user_name, user_id });
+            }
+            Some(Entity::Role(role)) if self.roles && role.path.starts_with(path_prefix) => {
+                let RoleRecord { role_name, role_id, .. } = role;
+                answer.policy_roles.push(PolicyRole { role_name, role_id });
+            }
+            Some(Entity::Group(group)) if self.groups && group.path.starts_with(path_prefix) => {
+                let GroupRecord { group_name, group_id, .. } = group;
+                answer.policy_groups.push(PolicyGroup { group_name, group_id });
+            }
+            Some(Entity::User(_) | Entity::Role(_) | Entity::Group(_)) | None => {}
+        }
     }
 }

@@ -9,7 +9,7 @@ use crate::{
     error::Error,
     iam::{
         attachment::{self, To},
-        inline, name, policy, role,
+        inline, name, policy, role, tags,
     },
     layout, view,
 };
@@ -31,21 +31,28 @@ impl PolicyStore {
             validate_only: _,
             request_id: _,
         } = request;
-        convert::refuse("permissions_boundary", !permissions_boundary.is_empty())?;
-        convert::refuse("tags", !tags.is_empty())?;
         name::name("role_name", &role_name, 64)?;
         let account = call.account()?;
         let arn = name::role_arn(account, name::path("path", &path)?, &role_name);
-        let asks = [Ask::new("iam:CreateRole", On::Arn(arn))];
+        tags::check(&tags)?;
+        let mut asks = vec![Ask::new("iam:CreateRole", On::Arn(arn.clone())).tagged(&tags)];
+        // As in IAM, whoever makes a role with tags must be allowed to tag it.
+        if !tags.is_empty() {
+            asks.push(Ask::new("iam:TagRole", On::Arn(arn)).tagged(&tags));
+        }
+        let asks = convert::bounded(asks, &permissions_boundary)?;
         let new = role::NewRole {
             path,
             role_name,
             assume_role_policy_document,
             description,
             max_session_duration,
+            permissions_boundary,
+            tags,
         };
         self.write(&call, &asks, |view, plan, permit| {
-            let (record, findings) = role::create(view, plan, permit.account(), &new)?;
+            let (record, findings) =
+                role::create(view, plan, permit.account(), &new, &self.quotas)?;
             let findings = convert::findings(findings);
             Ok(CreateRoleResponse {
                 role: Some(convert::role(record)),
@@ -156,9 +163,10 @@ impl PolicyStore {
             request;
         name::parse_policy_arn("policy_arn", &policy_arn)?;
         let asks = [Ask::new("iam:AttachRolePolicy", On::Role(&role_name))
-            .with("iam:PolicyARN", &policy_arn)];
+            .with("iam:PolicyARN", policy_arn.as_str())];
         self.write(&call, &asks, |view, plan, permit| {
-            attachment::attach(view, plan, permit.account(), To::Role(&role_name), &policy_arn)?;
+            let (account, to) = (permit.account(), To::Role(&role_name));
+            attachment::attach(view, plan, account, to, &policy_arn, &self.quotas)?;
             Ok(AttachRolePolicyResponse::default())
         })
         .await
@@ -173,7 +181,7 @@ impl PolicyStore {
             request;
         name::parse_policy_arn("policy_arn", &policy_arn)?;
         let asks = [Ask::new("iam:DetachRolePolicy", On::Role(&role_name))
-            .with("iam:PolicyARN", &policy_arn)];
+            .with("iam:PolicyARN", policy_arn.as_str())];
         self.write(&call, &asks, |view, plan, permit| {
             attachment::detach(view, plan, permit.account(), To::Role(&role_name), &policy_arn)?;
             Ok(DetachRolePolicyResponse::default())

@@ -9,7 +9,7 @@ use crate::{
     error::Error,
     iam::{
         attachment::{self, To},
-        inline, name, policy, user,
+        inline, name, policy, tags, user,
     },
     layout, view,
 };
@@ -28,14 +28,19 @@ impl PolicyStore {
             validate_only: _,
             request_id: _,
         } = request;
-        convert::refuse("permissions_boundary", !permissions_boundary.is_empty())?;
-        convert::refuse("tags", !tags.is_empty())?;
         name::name("user_name", &user_name, 64)?;
         let account = call.account()?;
         let arn = name::user_arn(account, name::path("path", &path)?, &user_name);
-        let asks = [Ask::new("iam:CreateUser", On::Arn(arn))];
+        tags::check(&tags)?;
+        let mut asks = vec![Ask::new("iam:CreateUser", On::Arn(arn.clone())).tagged(&tags)];
+        // As in IAM, whoever makes a user with tags must be allowed to tag it.
+        if !tags.is_empty() {
+            asks.push(Ask::new("iam:TagUser", On::Arn(arn)).tagged(&tags));
+        }
+        let asks = convert::bounded(asks, &permissions_boundary)?;
+        let new = user::NewUser { path, user_name, permissions_boundary, tags };
         self.write(&call, &asks, |view, plan, permit| {
-            let record = user::create(view, plan, permit.account(), &path, &user_name)?;
+            let record = user::create(view, plan, permit.account(), &new, &self.quotas)?;
             Ok(CreateUserResponse { user: Some(convert::user(record)), revision: String::new() })
         })
         .await
@@ -126,9 +131,10 @@ impl PolicyStore {
             request;
         name::parse_policy_arn("policy_arn", &policy_arn)?;
         let asks = [Ask::new("iam:AttachUserPolicy", On::User(&user_name))
-            .with("iam:PolicyARN", &policy_arn)];
+            .with("iam:PolicyARN", policy_arn.as_str())];
         self.write(&call, &asks, |view, plan, permit| {
-            attachment::attach(view, plan, permit.account(), To::User(&user_name), &policy_arn)?;
+            let (account, to) = (permit.account(), To::User(&user_name));
+            attachment::attach(view, plan, account, to, &policy_arn, &self.quotas)?;
             Ok(AttachUserPolicyResponse::default())
         })
         .await
@@ -143,7 +149,7 @@ impl PolicyStore {
             request;
         name::parse_policy_arn("policy_arn", &policy_arn)?;
         let asks = [Ask::new("iam:DetachUserPolicy", On::User(&user_name))
-            .with("iam:PolicyARN", &policy_arn)];
+            .with("iam:PolicyARN", policy_arn.as_str())];
         self.write(&call, &asks, |view, plan, permit| {
             attachment::detach(view, plan, permit.account(), To::User(&user_name), &policy_arn)?;
             Ok(DetachUserPolicyResponse::default())

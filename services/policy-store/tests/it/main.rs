@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, clippy::panic, reason = "in a test each of them is a failed test")]
 
 mod accounts;
+mod groups;
 mod keys;
 mod life;
 mod support;

@@ -2,7 +2,7 @@
 
 use std::{collections::HashMap, path::Path, time::SystemTime};
 
-use countersign_policy_store::{Config, SERVICE_NAME, serve};
+use countersign_policy_store::{Config, Quotas, SERVICE_NAME, serve};
 use countersign_proto::policy::v1::{
     Record, WatchRequest, WatchStart, policy_store_service_client::PolicyStoreServiceClient,
     record, watch_request, watch_response, *,
@@ -45,6 +45,8 @@ pub struct TestStore {
     pub signing_key: SigningKey,
     /// Of the key's publication.
     pub revision: String,
+    /// Of the next start.
+    pub quotas: Quotas,
     gateway: ServiceSecret,
     decision: ServiceSecret,
     trigger: Option<Trigger>,
@@ -58,6 +60,7 @@ impl TestStore {
             origin: String::new(),
             signing_key: SigningKey::generate().unwrap(),
             revision: String::new(),
+            quotas: Quotas::default(),
             gateway: ServiceSecret::generate().unwrap(),
             decision: ServiceSecret::generate().unwrap(),
             trigger: None,
@@ -80,6 +83,7 @@ impl TestStore {
             account: account.parse().unwrap(),
             issuer: ISSUER.to_owned(),
             region: "us-east-1".to_owned(),
+            quotas: self.quotas,
             identities: ServiceIdentities::default()
                 .accept(ServiceName::Gateway, self.gateway.clone())
                 .accept(ServiceName::Decision, self.decision.clone()),
