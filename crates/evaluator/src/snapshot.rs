@@ -3,6 +3,9 @@
 //! Persistent maps: a clone is O(1) and shares everything, so that a decision reads one revision while the next is built.
 //! Knows entities and finds them; who they are for a decision is [`crate::subject`]'s.
 
+mod organization;
+mod resource_policies;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -15,9 +18,28 @@ use crate::compiled::Program;
 use crate::policies::{Attached, PolicyType};
 use crate::principal::Realm;
 
+pub use organization::{
+    FULL_ACCESS, FULL_ACCESS_DOCUMENT, GuardrailEntry, GuardrailKind, Level, ROOT, UnitEntry,
+};
+pub use resource_policies::{Pattern, ResourcePolicyEntry};
+
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AccountEntry {
     pub account: AccountId,
+    /// The first account; no guardrail holds for it.
+    pub is_management: bool,
+    /// The unit that it is in; `None` for [`organization::ROOT`].
+    pub parent: Option<Arc<str>>,
+    /// What is attached to the account itself.
+    pub level: Level,
+}
+
+impl AccountEntry {
+    /// An account right under the root, with nothing attached.
+    #[must_use]
+    pub fn new(account: AccountId) -> Self {
+        Self { account, is_management: false, parent: None, level: Level::default() }
+    }
 }
 
 #[derive(Debug, Clone)]
@@ -82,6 +104,8 @@ pub struct RoleEntry {
     pub trust: Attached,
     /// Seconds, 3600 to 43200.
     pub max_session_duration: u32,
+    /// Epoch seconds; sessions that began then or before are over.
+    pub sessions_revoked_before: Option<i64>,
 }
 
 impl RoleEntry {
@@ -175,6 +199,12 @@ pub struct Snapshot {
     bindings: OrdMap<BindingKey, Arc<BindingEntry>>,
     /// By unique id.
     groups: OrdMap<Arc<str>, Arc<CompiledGroup>>,
+    /// The organization's root among them, once something was attached to it.
+    units: OrdMap<Arc<str>, Arc<UnitEntry>>,
+    guardrails: OrdMap<Arc<str>, Arc<organization::Guardrail>>,
+    resource_policies: OrdMap<resource_policies::Key, Arc<resource_policies::ResourcePolicy>>,
+    /// Records that could not be read, and that may deny: of one account, or of any.
+    unreadable: OrdMap<Arc<str>, Option<AccountId>>,
 }
 
 /// How many entities a snapshot has.
@@ -195,6 +225,15 @@ impl Snapshot {
 
     pub fn put_account(&mut self, entry: AccountEntry) {
         self.accounts.insert(entry.account, entry);
+    }
+
+    /// Something that may deny was there, and cannot be read: nothing is allowed in its account (or in any) until it can.
+    pub fn put_unreadable(&mut self, key: Arc<str>, account: Option<AccountId>) {
+        self.unreadable.insert(key, account);
+    }
+
+    pub fn remove_unreadable(&mut self, key: &str) {
+        self.unreadable.remove(key);
     }
 
     pub fn remove_account(&mut self, account: AccountId) {

@@ -60,6 +60,8 @@ pub enum SubjectError {
     NoSuchRole(String),
     #[error("the role `{0}` was deleted and made anew since the session began")]
     RoleRecreated(String),
+    #[error("the sessions of the role `{0}` that began before were revoked")]
+    SessionRevoked(String),
     #[error("the account `{0}` is not local")]
     NoSuchAccount(AccountId),
     /// A tag whose key differs from another's by case alone.
@@ -189,6 +191,10 @@ impl Snapshot {
             .ok_or_else(|| SubjectError::NoSuchRole(facts.role_name.clone()))?;
         if role.unique_id != facts.role_id {
             return Err(SubjectError::RoleRecreated(role.arn().to_string()));
+        }
+        // Of two in one second it is not known which came first; the one that can be had again gives way.
+        if role.sessions_revoked_before.is_some_and(|moment| facts.issued_at <= moment) {
+            return Err(SubjectError::SessionRevoked(role.arn().to_string()));
         }
         let user_id = format!("{}:{}", role.unique_id, facts.session_name);
         // The role's ARN with its path, not the session's (X10).

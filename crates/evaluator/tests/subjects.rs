@@ -36,12 +36,13 @@ fn role(unique_id: &str) -> RoleEntry {
         tags: tags(&[("Team", "role"), ("env", "prod")]),
         trust: trust("Allow", "\"*\""),
         max_session_duration: 3600,
+        sessions_revoked_before: None,
     }
 }
 
 fn snapshot() -> Snapshot {
     let mut snapshot = Snapshot::new();
-    snapshot.put_account(AccountEntry { account: "111122223333".parse().unwrap() });
+    snapshot.put_account(AccountEntry::new("111122223333".parse().unwrap()));
     snapshot.put_user(UserEntry {
         account: "111122223333".parse().unwrap(),
         partition: "aws".to_owned(),

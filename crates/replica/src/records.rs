@@ -6,7 +6,8 @@ use std::{collections::BTreeMap, sync::Arc};
 use countersign_evaluator::{
     Attached, PolicyType, Realm, Resolved, ResolvedPrincipals,
     snapshot::{
-        AccountEntry, BindingEntry, CallerKey, GroupEntry, PolicyEntry, RoleEntry, UserEntry,
+        AccountEntry, BindingEntry, CallerKey, GroupEntry, GuardrailEntry, GuardrailKind, Level,
+        Pattern, PolicyEntry, ResourcePolicyEntry, RoleEntry, UnitEntry, UserEntry,
     },
 };
 use countersign_policy::{arn::AccountId, document::Document, parse};
@@ -94,7 +95,73 @@ fn attached(arns: &[String]) -> Vec<Arc<str>> {
 /// # Errors
 /// When the number is not one.
 pub fn account(record: &proto::AccountRecord) -> Result<AccountEntry, Unreadable> {
-    Ok(AccountEntry { account: account_id("account", &record.account_id)? })
+    Ok(AccountEntry {
+        account: account_id("account", &record.account_id)?,
+        is_management: record.operator,
+        parent: unit_id(&record.parent_id),
+        level: level(&record.guardrail_ids, record.full_aws_access_detached),
+    })
+}
+
+fn unit_id(id: &str) -> Option<Arc<str>> {
+    (!id.is_empty()).then(|| id.into())
+}
+
+fn level(guardrail_ids: &[String], full_access_detached: bool) -> Level {
+    let guardrails = guardrail_ids.iter().map(|id| id.as_str().into()).collect();
+    Level { guardrails, full_access_detached }
+}
+
+/// The root, or an organizational unit.
+#[must_use]
+pub fn unit(record: &proto::OrganizationalUnitRecord) -> UnitEntry {
+    UnitEntry {
+        id: record.id.as_str().into(),
+        parent: unit_id(&record.parent_id),
+        level: level(&record.guardrail_ids, record.full_aws_access_detached),
+    }
+}
+
+/// A guardrail.
+///
+/// # Errors
+/// When the document does not parse, or its kind is unknown.
+pub fn guardrail(record: &proto::GuardrailRecord) -> Result<GuardrailEntry, Unreadable> {
+    let owner = format!("guardrail {} ({})", record.name, record.id);
+    Ok(GuardrailEntry {
+        id: record.id.as_str().into(),
+        name: format!("{} ({})", record.name, record.id).into(),
+        kind: match record.kind() {
+            proto::GuardrailKind::ServiceControlPolicy => GuardrailKind::ServiceControlPolicy,
+            proto::GuardrailKind::ResourceControlPolicy => GuardrailKind::ResourceControlPolicy,
+            proto::GuardrailKind::Unspecified => {
+                return Err(field(&owner, "kind", &record.kind.to_string()));
+            }
+        },
+        document: document(&owner, &record.content)?,
+    })
+}
+
+/// A stored resource policy.
+///
+/// # Errors
+/// When the document does not parse, or the account, the pattern or a realm is none.
+pub fn resource_policy(
+    record: &proto::ResourcePolicyRecord,
+) -> Result<ResourcePolicyEntry, Unreadable> {
+    let owner = format!("the policy of {}", record.resource_arn);
+    let pattern = Pattern::new(&record.resource_arn);
+    Ok(ResourcePolicyEntry {
+        account: account_id(&owner, &record.account_id)?,
+        pattern: pattern.ok_or_else(|| field(&owner, "resource_arn", &record.resource_arn))?,
+        attached: Attached {
+            policy_type: PolicyType::Resource,
+            name: record.resource_arn.as_str().into(),
+            version_id: None,
+            document: document(&owner, &record.policy)?,
+            resolved: Some(Arc::new(resolved(&owner, &record.resolved_principals)?)),
+        },
+    })
 }
 
 /// A user.
@@ -171,6 +238,7 @@ pub fn role(record: &proto::RoleRecord) -> Result<RoleEntry, Unreadable> {
         max_session_duration: u32::try_from(record.max_session_duration).map_err(|_| {
             field(&owner, "max_session_duration", &record.max_session_duration.to_string())
         })?,
+        sessions_revoked_before: record.sessions_revoked_before.as_ref().map(|time| time.seconds),
     })
 }
 

@@ -2,7 +2,7 @@
 
 use std::{collections::HashMap, sync::Arc};
 
-use countersign_evaluator::snapshot::{BindingEntry, Snapshot};
+use countersign_evaluator::snapshot::{BindingEntry, Pattern, Snapshot};
 use countersign_policy::arn::AccountId;
 use countersign_proto::policy::v1::{
     AccessKeyRecord, PinnedPrincipalRecord, Record, SigningKeyRecord, record,
@@ -19,6 +19,8 @@ pub struct World {
     signing_keys: Arc<HashMap<String, SigningKeyRecord>>,
     access_keys: imbl::HashMap<String, Arc<AccessKeyRecord>>,
     pinned: imbl::HashMap<String, Arc<PinnedPrincipalRecord>>,
+    /// The `jti` of each.
+    revoked: imbl::HashSet<String>,
     /// What each stored key stands for, so that a deletion, which names the key alone, takes the right thing away.
     held: imbl::HashMap<String, Held>,
 }
@@ -34,6 +36,11 @@ enum Held {
     SigningKey(String),
     Pinned(String),
     Group(Arc<str>),
+    Unit(Arc<str>),
+    Guardrail(Arc<str>),
+    ResourcePolicy(AccountId, Pattern),
+    RevokedToken(String),
+    Unreadable(Arc<str>),
 }
 
 impl World {
@@ -68,12 +75,53 @@ impl World {
             .map(|record| record.unique_id.as_str())
     }
 
+    /// Whether a token was revoked before its time.
+    #[must_use]
+    pub fn is_revoked(&self, jti: &str) -> bool {
+        self.revoked.contains(jti)
+    }
+
     /// Takes a record in, in place of what was held under its key.
     ///
     /// # Errors
     /// When the record cannot be read. What was held under its key is then gone: an old policy must not outlive its change.
     pub fn put(&mut self, record: &Record) -> Result<(), Unreadable> {
         self.delete(&record.key);
+        let put = self.read(record);
+        if put.is_err() {
+            self.beware(record);
+        }
+        put
+    }
+
+    /// What cannot be read and may deny is not as if it were not there. Without its user, role or account nothing is allowed; a missing
+    /// managed policy, group, unit or guardrail is missed where it is attached. A resource policy would be missed by nobody, nor what is
+    /// of a kind that this version does not know.
+    fn beware(&mut self, record: &Record) {
+        let account = match &record.record {
+            Some(record::Record::ResourcePolicy(policy)) => policy.account_id.parse().ok(),
+            // Without it a revoked token would be good again.
+            Some(record::Record::RevokedToken(_)) | None => None,
+            Some(
+                record::Record::Account(_)
+                | record::Record::User(_)
+                | record::Record::Role(_)
+                | record::Record::Group(_)
+                | record::Record::ManagedPolicy(_)
+                | record::Record::OrganizationalUnit(_)
+                | record::Record::Guardrail(_)
+                | record::Record::AccessKey(_)
+                | record::Record::ServicePrincipalBinding(_)
+                | record::Record::SigningKey(_)
+                | record::Record::PinnedPrincipal(_),
+            ) => return,
+        };
+        let key: Arc<str> = record.key.as_str().into();
+        self.snapshot.put_unreadable(Arc::clone(&key), account);
+        self.held.insert(record.key.clone(), Held::Unreadable(key));
+    }
+
+    fn read(&mut self, record: &Record) -> Result<(), Unreadable> {
         if record.format > records::FORMAT {
             return Err(Unreadable::Newer { key: record.key.clone(), format: record.format });
         }
@@ -128,11 +176,28 @@ impl World {
                 self.snapshot.put_group(entry);
                 held
             }
-            // No operation writes these yet.
-            record::Record::OrganizationalUnit(_)
-            | record::Record::Guardrail(_)
-            | record::Record::ResourcePolicy(_)
-            | record::Record::RevokedToken(_) => return Err(unknown()),
+            record::Record::OrganizationalUnit(unit) => {
+                let entry = records::unit(unit);
+                let held = Held::Unit(Arc::clone(&entry.id));
+                self.snapshot.put_unit(entry);
+                held
+            }
+            record::Record::Guardrail(guardrail) => {
+                let entry = records::guardrail(guardrail)?;
+                let held = Held::Guardrail(Arc::clone(&entry.id));
+                self.snapshot.put_guardrail(entry);
+                held
+            }
+            record::Record::ResourcePolicy(policy) => {
+                let entry = records::resource_policy(policy)?;
+                let held = Held::ResourcePolicy(entry.account, entry.pattern.clone());
+                self.snapshot.put_resource_policy(entry);
+                held
+            }
+            record::Record::RevokedToken(revoked) => {
+                self.revoked.insert(revoked.jti.clone());
+                Held::RevokedToken(revoked.jti.clone())
+            }
         };
         self.held.insert(record.key.clone(), held);
         Ok(())
@@ -158,6 +223,15 @@ impl World {
                 self.rebuild_keys();
             }
             Some(Held::Group(group_id)) => self.snapshot.remove_group(&group_id),
+            Some(Held::Unit(id)) => self.snapshot.remove_unit(&id),
+            Some(Held::Guardrail(id)) => self.snapshot.remove_guardrail(&id),
+            Some(Held::ResourcePolicy(account, pattern)) => {
+                self.snapshot.remove_resource_policy(account, &pattern);
+            }
+            Some(Held::RevokedToken(jti)) => {
+                self.revoked.remove(&jti);
+            }
+            Some(Held::Unreadable(key)) => self.snapshot.remove_unreadable(&key),
             Some(Held::Pinned(key)) => {
                 self.pinned.remove(&key);
             }

@@ -11,7 +11,7 @@ use countersign_evaluator::{
     ResourceArn, Subject, SubjectError, Verdict,
     context::DuplicateKey,
     reference,
-    snapshot::{CallerKey, RoleEntry},
+    snapshot::{CallerKey, RoleEntry, Snapshot},
     subject::{external_subject, service_subject},
 };
 use countersign_policy::{
@@ -103,7 +103,9 @@ pub fn decide(
         let message = format!("there is no role {}", question.role_arn);
         return Ok((Judgement::denied(DecisionReason::RoleNotFound, message), None));
     };
-    let ask = |subject: &Subject, keys: &Context| ask(subject, keys, question, role, now);
+    let ask = |subject: &Subject, keys: &Context| {
+        ask(world.snapshot(), subject, keys, question, role, now)
+    };
     let keys = exchange_keys(question).map_err(cannot_be)?;
     let (request, own) = ask(&caller, &keys)?;
     if own.is_allow() {
@@ -140,6 +142,7 @@ pub fn decide(
 
 /// One evaluation: the subject's own policies, if it has any, and the role's trust policy.
 fn ask(
+    snapshot: &Snapshot,
     subject: &Subject,
     keys: &Context,
     question: &AssumeRoleQuestion,
@@ -158,6 +161,8 @@ fn ask(
     };
     let mut policies = subject.policy_set();
     policies.resource = Some(role.trust.clone());
+    let account = Some(role.account);
+    snapshot.add_guardrails(&mut policies, &request.principal, &request.action, account);
     let verdict = reference::decide(&request, &policies);
     Ok((request, verdict))
 }

@@ -6,9 +6,10 @@
 
 use std::{net::IpAddr, sync::Arc, time::Instant};
 
+use countersign_evaluator::compiled::Program;
 use countersign_evaluator::{
-    Context, Decision, Determining, PolicySet, Reason, Request, Resource, ResourceArn, Subject,
-    SubjectError, Verdict, context::DuplicateKey, reference, snapshot::RoleEntry,
+    Attached, Context, Decision, Determining, PolicySet, Reason, Request, Resource, ResourceArn,
+    Subject, SubjectError, Verdict, context::DuplicateKey, reference, snapshot::RoleEntry,
     subject::service_subject,
 };
 use countersign_policy::{arn::AccountId, principal::IamArn};
@@ -216,11 +217,21 @@ fn consider(
         .context(&context, now, account)
         .map_err(|error| Refusal::invalid("context", error.to_string()))?;
     let mut policies = subject.policy_set();
+    let stored = stored_policy(world, &resource);
+    if let (Some(_), Some((stored, _))) = (&resource_policy, stored) {
+        let message = format!("refused: a policy is stored for `{}`", stored.name);
+        return Err(Refusal::invalid("resource_policy_document", message));
+    }
     policies.resource = resource_policy.map(convert::resource_policy_attached);
+    if let Some((stored, program)) = stored {
+        policies.resource = Some(stored.clone());
+        policies.programs.push(program.clone());
+    }
     // A role may be assumed only as its trust policy says, which the store knows: no identity policy is enough.
     if reference::is_role_assumption_action(&action) {
         policies.resource = role_asked_about(world, &resource.arn).map(|role| role.trust.clone());
     }
+    world.snapshot().add_guardrails(&mut policies, &subject.principal, &action, account);
     let request = Request { principal: subject.principal, action, resource, context };
     effort::affordable(&request, &policies, depth == Depth::Explanation)?;
     Ok(Matter::Open(Box::new((request, policies))))
@@ -280,6 +291,16 @@ fn may_ask(
 
 fn is_foreign(caller: &Caller, who: &Who) -> bool {
     who.account().is_some_and(|account| caller_account(caller) != Some(account))
+}
+
+/// The stored policy of what is asked about, in the account that owns it.
+fn stored_policy<'a>(world: &'a World, resource: &Resource) -> Option<(&'a Attached, &'a Program)> {
+    match &resource.arn {
+        ResourceArn::Any => None,
+        ResourceArn::Arn(arn) => {
+            world.snapshot().resource_policy(resource.account?, &arn.to_string())
+        }
+    }
 }
 
 fn role_asked_about<'a>(world: &'a World, resource: &ResourceArn) -> Option<&'a Arc<RoleEntry>> {
@@ -404,6 +425,7 @@ pub fn absent(error: &SubjectError, principal: &str) -> Judgement {
             DecisionReason::PrincipalNotFound
         }
         SubjectError::RoleRecreated(_) => DecisionReason::RoleRecreated,
+        SubjectError::SessionRevoked(_) => DecisionReason::SessionRevoked,
         SubjectError::NoSuchAccount(_) => return external(principal),
         SubjectError::DuplicateKey(_) | SubjectError::InvalidTime(_) => {
             DecisionReason::CannotEvaluate
@@ -440,13 +462,11 @@ pub fn require(
     let subject = session_subject(world, session)?;
     let account = resource.account.or_else(|| subject.principal.account());
     let context = subject.context(&keys, now, account).map_err(|_| denied())?;
-    let policies = subject.policy_set();
-    let request = Request {
-        principal: subject.principal,
-        action: action.parse().map_err(|_| denied())?,
-        resource: resource.clone(),
-        context,
-    };
+    let mut policies = subject.policy_set();
+    let action = action.parse().map_err(|_| denied())?;
+    world.snapshot().add_guardrails(&mut policies, &subject.principal, &action, account);
+    let request =
+        Request { principal: subject.principal, action, resource: resource.clone(), context };
     match reference::decide(&request, &policies).decision {
         Decision::Allow => Ok(()),
         Decision::ExplicitDeny | Decision::ImplicitDeny => Err(denied()),

@@ -33,6 +33,9 @@ pub enum Refusal {
     /// The token that the caller asks about is refused.
     #[error("token: {0}")]
     SubjectToken(TokenError),
+    /// The token that the caller asks about was revoked before its time.
+    #[error("token: it was revoked")]
+    SubjectTokenRevoked,
     /// The caller's own token is refused.
     #[error("{0}")]
     CallerToken(TokenError),
@@ -108,6 +111,10 @@ impl From<Refusal> for Fault {
             ),
             Refusal::SubjectToken(error) => Fault::new(Code::InvalidArgument, error.code(), said)
                 .violation("token", error.to_string()),
+            Refusal::SubjectTokenRevoked => {
+                Fault::new(Code::InvalidArgument, "RevokedToken", said.clone())
+                    .violation("token", said)
+            }
             Refusal::CallerToken(error) => Fault::unauthenticated(error.code(), said),
             Refusal::SessionOver(_) | Refusal::CallerTokenOfAnotherStore => {
                 Fault::unauthenticated("InvalidToken", said)

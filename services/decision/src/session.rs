@@ -40,6 +40,9 @@ pub enum NoSession {
         /// What is wrong with it.
         message: String,
     },
+    /// The token was revoked before its time.
+    #[error("the token was revoked")]
+    Revoked,
     /// The replica is not where the token needs it.
     #[error(transparent)]
     Behind(#[from] Behind),
@@ -51,6 +54,7 @@ impl NoSession {
         match self {
             Self::Token(error) => Refusal::SubjectToken(error),
             Self::Claim { claim, message } => Refusal::SubjectToken(unreadable(claim, &message)),
+            Self::Revoked => Refusal::SubjectTokenRevoked,
             Self::Behind(behind) => Refusal::Behind(behind),
         }
     }
@@ -60,6 +64,7 @@ impl NoSession {
         match self {
             Self::Token(error) => Refusal::CallerToken(error),
             Self::Claim { claim, message } => Refusal::CallerToken(unreadable(claim, &message)),
+            Self::Revoked => Refusal::SessionOver("its token was revoked".to_owned()),
             Self::Behind(Behind::OtherStore { .. }) => Refusal::CallerTokenOfAnotherStore,
             // A verified token's revision is never malformed; and what is missing arrives.
             Self::Behind(
@@ -93,6 +98,9 @@ pub fn stands(
     let (issuer, audience) = (decider.issuer(), OWN_AUDIENCE);
     let expected = Expected { issuer, audience, leeway: MAX_LEEWAY_SECONDS };
     signed.check(now, &expected, view.world().keys())?;
+    if view.world().is_revoked(signed.jti()) {
+        return Err(NoSession::Revoked);
+    }
     Ok(())
 }
 
@@ -121,6 +129,9 @@ pub async fn open(
     let view = decider.view(&verified.claims().session.revision, deadline).await?;
     // The key may have been revoked since.
     let verified = signed.check(now, &expected, view.world().keys())?;
+    if view.world().is_revoked(signed.jti()) {
+        return Err(NoSession::Revoked);
+    }
     let session = session(&verified)?;
     Ok(Opened { view, session, signed })
 }

@@ -13,6 +13,8 @@ mod anonymous;
 mod entities;
 #[path = "service/envoy.rs"]
 mod envoy;
+#[path = "service/guardrails.rs"]
+mod guardrails;
 mod harness;
 #[path = "service/many.rs"]
 mod many;

@@ -10,7 +10,7 @@ use std::{borrow::Cow, collections::BTreeMap, sync::Arc};
 
 use countersign_evaluator::{
     Context, ContextValue, Reason, Request, Resource, SessionFacts, Snapshot, SubjectError,
-    reference, subject::Subject,
+    reference, snapshot::ROOT, subject::Subject,
 };
 use countersign_policy::{arn::AccountId, document::Document, parse};
 use countersign_proto::policy::v1::Tag;
@@ -28,6 +28,9 @@ use crate::{
     rpc::Call,
     view::View,
 };
+
+/// Units stand five deep; one more is damage.
+const MAX_LEVELS: usize = 8;
 
 /// What is asked of a caller.
 pub struct Ask<'a> {
@@ -144,9 +147,9 @@ pub fn permit(view: &View, call: &Call, asks: &[Ask<'_>]) -> Result<Permit, Erro
     let caller = session(&call.caller, asks)?;
     let account = call.account()?;
     standing(view, caller)?;
-    let subject = subject(view, &caller.claims, account)?;
+    let known = known(view, &caller.claims, account)?;
     for ask in asks {
-        decide(view, call, caller, &subject, account, ask)?;
+        decide(view, call, caller, &known, account, ask)?;
     }
     Ok(Permit {
         account,
@@ -158,12 +161,15 @@ pub fn permit(view: &View, call: &Call, asks: &[Ask<'_>]) -> Result<Permit, Erro
 /// A token's signature was checked at the door; whether its key still stands is seen here.
 fn standing(view: &View, caller: &SessionCaller) -> Result<(), Error> {
     match view.find(&layout::signing_key(&caller.kid))? {
-        Some(key) if !key.revoked => Ok(()),
-        Some(_) | None => Err(Fault::unauthenticated(
-            "RevokedKey",
-            "the key that signed the token has been revoked",
-        )
-        .into()),
+        Some(key) if !key.revoked => {}
+        Some(_) | None => {
+            let message = "the key that signed the token has been revoked";
+            return Err(Fault::unauthenticated("RevokedKey", message).into());
+        }
+    }
+    match view.find(&layout::revoked_token(&caller.claims.jti))? {
+        None => Ok(()),
+        Some(_) => Err(Fault::unauthenticated("RevokedToken", "the token was revoked").into()),
     }
 }
 
@@ -193,8 +199,16 @@ fn session<'a>(caller: &'a Caller, asks: &[Ask<'_>]) -> Result<&'a SessionCaller
     }
 }
 
+/// What is known of a caller in one view.
+struct Known {
+    /// With its policies.
+    subject: Subject,
+    /// With what stands over its account.
+    snapshot: Snapshot,
+}
+
 /// The caller with its policies, as they are in this view.
-fn subject(view: &View, claims: &Claims, account: AccountId) -> Result<Subject, Error> {
+fn known(view: &View, claims: &Claims, account: AccountId) -> Result<Known, Error> {
     let session = &claims.session;
     let mut snapshot = Snapshot::new();
     if let Some(role) = view.find(&layout::role(&account, &session.role_name))? {
@@ -207,6 +221,7 @@ fn subject(view: &View, claims: &Claims, account: AccountId) -> Result<Subject, 
         }
         snapshot.put_role(records::role(&role).map_err(damaged)?);
     }
+    put_organization(view, account, &mut snapshot)?;
     let facts = SessionFacts {
         account,
         partition: session.partition.clone(),
@@ -218,9 +233,35 @@ fn subject(view: &View, claims: &Claims, account: AccountId) -> Result<Subject, 
         session_tags: session.session_tags.clone().into_iter().collect::<BTreeMap<_, _>>(),
         source_identity: session.source_identity.clone(),
     };
-    snapshot.session_subject(&facts).map_err(|error: SubjectError| Error::AccessDenied {
+    let over = |error: SubjectError| Error::AccessDenied {
         message: format!("{}: the session is over: {error}", claims.sub),
-    })
+    };
+    let subject = snapshot.session_subject(&facts).map_err(over)?;
+    Ok(Known { subject, snapshot })
+}
+
+/// The account and all that stands over it. What is named and not there is missed where it is needed, and denies.
+fn put_organization(view: &View, account: AccountId, snapshot: &mut Snapshot) -> Result<(), Error> {
+    let Some(record) = view.find(&layout::account(account.as_str()))? else { return Ok(()) };
+    let mut guardrail_ids = record.guardrail_ids.clone();
+    snapshot.put_account(records::account(&record).map_err(damaged)?);
+    let mut next = record.parent_id;
+    for _ in 0..MAX_LEVELS {
+        let id = if next.is_empty() { ROOT } else { &next };
+        let Some(unit) = view.find(&layout::unit(id))? else { break };
+        guardrail_ids.extend(unit.guardrail_ids.iter().cloned());
+        snapshot.put_unit(records::unit(&unit));
+        if unit.id == ROOT {
+            break;
+        }
+        next = unit.parent_id;
+    }
+    for id in guardrail_ids {
+        if let Some(guardrail) = view.find(&layout::guardrail(&id))? {
+            snapshot.put_guardrail(records::guardrail(&guardrail).map_err(damaged)?);
+        }
+    }
+    Ok(())
 }
 
 fn damaged(error: Unreadable) -> Error {
@@ -337,7 +378,7 @@ fn decide(
     view: &View,
     call: &Call,
     caller: &SessionCaller,
-    subject: &Subject,
+    Known { subject, snapshot }: &Known,
     account: AccountId,
     ask: &Ask<'_>,
 ) -> Result<(), Error> {
@@ -378,7 +419,9 @@ fn decide(
         },
         context: subject.context(&brought, now, Some(account)).map_err(|_| unclear())?,
     };
-    let verdict = reference::decide(&request, &subject.policy_set());
+    let mut policies = subject.policy_set();
+    snapshot.add_guardrails(&mut policies, &request.principal, &request.action, Some(account));
+    let verdict = reference::decide(&request, &policies);
     if verdict.is_allow() { Ok(()) } else { Err(denied(why(verdict.reason))) }
 }
 

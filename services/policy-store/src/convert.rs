@@ -1,5 +1,6 @@
 //! Between the wire and what operations take: nothing is decided here, and everything unknown is refused.
 
+use countersign_evaluator::snapshot::ROOT;
 use countersign_policy::{
     arn::AccountId,
     findings::{Finding, Severity},
@@ -216,7 +217,10 @@ pub fn account_of(record: proto::AccountRecord) -> proto::Account {
         name: record.account_name,
         description: record.description,
         joined_timestamp: record.create_date,
-        parent_id: String::new(),
+        parent_id: match record.parent_id {
+            root if root.is_empty() => ROOT.to_owned(),
+            unit => unit,
+        },
     }
 }
 

@@ -29,6 +29,9 @@ pub enum Error {
     InvalidPrincipal { field: &'static str, message: String },
     #[error("{field}: {message}")]
     Validation { field: &'static str, message: String },
+    /// One of Organizations' own.
+    #[error("{message}")]
+    Named { reason: &'static str, message: String },
     #[error("{message}")]
     AccessDenied { message: String },
     #[error("`{what}` changed underneath; read it again, and try again")]
@@ -68,6 +71,11 @@ impl Error {
         Self::EntityAlreadyExists { kind, name: name.into() }
     }
 
+    /// One that Organizations has a name of its own for.
+    pub fn named(reason: &'static str, message: impl Into<String>) -> Self {
+        Self::Named { reason, message: message.into() }
+    }
+
     pub fn validation(field: &'static str, message: impl Into<String>) -> Self {
         Self::Validation { field, message: message.into() }
     }
@@ -105,6 +113,7 @@ impl From<Error> for Fault {
                     .violation(field, message)
             }
             Error::Validation { field, message } => Fault::invalid(field, message),
+            Error::Named { reason, .. } => Fault::new(code_of(reason), reason, text),
             Error::AccessDenied { .. } => Fault::new(Code::PermissionDenied, "AccessDenied", text),
             Error::Changed { .. } | Error::ConcurrentModification => {
                 Fault::new(Code::Aborted, "ConcurrentModification", text)
@@ -129,6 +138,17 @@ impl From<Error> for Fault {
             }
             Error::Store(error) => storage(&error),
         }
+    }
+}
+
+/// The gRPC code of an error of Organizations'.
+fn code_of(reason: &str) -> Code {
+    if reason.ends_with("NotFound") {
+        Code::NotFound
+    } else if reason.starts_with("Duplicate") {
+        Code::AlreadyExists
+    } else {
+        Code::FailedPrecondition
     }
 }
 

@@ -185,9 +185,22 @@ writes! {
     DeleteRolePermissionsBoundaryRequest => DeleteRolePermissionsBoundaryResponse;
     TagPolicyRequest => TagPolicyResponse;
     UntagPolicyRequest => UntagPolicyResponse;
+    PutResourcePolicyRequest => PutResourcePolicyResponse;
+    DeleteResourcePolicyRequest => DeleteResourcePolicyResponse;
+    CreateOrganizationalUnitRequest => CreateOrganizationalUnitResponse;
+    UpdateOrganizationalUnitRequest => UpdateOrganizationalUnitResponse;
+    DeleteOrganizationalUnitRequest => DeleteOrganizationalUnitResponse;
+    MoveAccountRequest => MoveAccountResponse;
+    CreateGuardrailRequest => CreateGuardrailResponse;
+    UpdateGuardrailRequest => UpdateGuardrailResponse;
+    DeleteGuardrailRequest => DeleteGuardrailResponse;
+    AttachGuardrailRequest => AttachGuardrailResponse;
+    DetachGuardrailRequest => DetachGuardrailResponse;
+    RevokeRoleSessionsRequest => RevokeRoleSessionsResponse;
 }
 
 plain_writes! {
+    RevokeTokenRequest => RevokeTokenResponse;
     PublishSigningKeyRequest => PublishSigningKeyResponse;
     RevokeSigningKeyRequest => RevokeSigningKeyResponse;
     ConsumeProofRequest => ConsumeProofResponse;
@@ -197,6 +210,19 @@ plain_writes! {
 #[tonic::async_trait]
 impl PolicyStoreService for PolicyStore {
     writing! {
+        put_resource_policy(PutResourcePolicyRequest) -> PutResourcePolicyResponse;
+        delete_resource_policy(DeleteResourcePolicyRequest) -> DeleteResourcePolicyResponse;
+        create_organizational_unit(CreateOrganizationalUnitRequest) -> CreateOrganizationalUnitResponse;
+        update_organizational_unit(UpdateOrganizationalUnitRequest) -> UpdateOrganizationalUnitResponse;
+        delete_organizational_unit(DeleteOrganizationalUnitRequest) -> DeleteOrganizationalUnitResponse;
+        move_account(MoveAccountRequest) -> MoveAccountResponse;
+        create_guardrail(CreateGuardrailRequest) -> CreateGuardrailResponse;
+        update_guardrail(UpdateGuardrailRequest) -> UpdateGuardrailResponse;
+        delete_guardrail(DeleteGuardrailRequest) -> DeleteGuardrailResponse;
+        attach_guardrail(AttachGuardrailRequest) -> AttachGuardrailResponse;
+        detach_guardrail(DetachGuardrailRequest) -> DetachGuardrailResponse;
+        revoke_role_sessions(RevokeRoleSessionsRequest) -> RevokeRoleSessionsResponse;
+        revoke_token(RevokeTokenRequest) -> RevokeTokenResponse;
         tag_user(TagUserRequest) -> TagUserResponse;
         untag_user(UntagUserRequest) -> UntagUserResponse;
         put_user_permissions_boundary(PutUserPermissionsBoundaryRequest) -> PutUserPermissionsBoundaryResponse;
@@ -249,6 +275,11 @@ impl PolicyStoreService for PolicyStore {
     }
 
     reads! {
+        get_resource_policy(GetResourcePolicyRequest) -> GetResourcePolicyResponse;
+        list_organizational_units_for_parent(ListOrganizationalUnitsForParentRequest) -> ListOrganizationalUnitsForParentResponse;
+        get_guardrail(GetGuardrailRequest) -> GetGuardrailResponse;
+        list_guardrails(ListGuardrailsRequest) -> ListGuardrailsResponse;
+        list_targets_for_guardrail(ListTargetsForGuardrailRequest) -> ListTargetsForGuardrailResponse;
         get_account_summary(GetAccountSummaryRequest) -> GetAccountSummaryResponse;
         list_user_tags(ListUserTagsRequest) -> ListUserTagsResponse;
         get_group(GetGroupRequest) -> GetGroupResponse;
@@ -287,25 +318,7 @@ impl PolicyStoreService for PolicyStore {
         import_account_authorization_details(ImportAccountAuthorizationDetailsRequest) -> ImportAccountAuthorizationDetailsResponse;
         simulate_principal_policy(SimulatePrincipalPolicyRequest) -> SimulatePrincipalPolicyResponse;
         simulate_custom_policy(SimulateCustomPolicyRequest) -> SimulateCustomPolicyResponse;
-        put_resource_policy(PutResourcePolicyRequest) -> PutResourcePolicyResponse;
-        get_resource_policy(GetResourcePolicyRequest) -> GetResourcePolicyResponse;
-        delete_resource_policy(DeleteResourcePolicyRequest) -> DeleteResourcePolicyResponse;
-        create_organizational_unit(CreateOrganizationalUnitRequest) -> CreateOrganizationalUnitResponse;
-        update_organizational_unit(UpdateOrganizationalUnitRequest) -> UpdateOrganizationalUnitResponse;
-        delete_organizational_unit(DeleteOrganizationalUnitRequest) -> DeleteOrganizationalUnitResponse;
-        list_organizational_units_for_parent(ListOrganizationalUnitsForParentRequest) -> ListOrganizationalUnitsForParentResponse;
-        move_account(MoveAccountRequest) -> MoveAccountResponse;
-        create_guardrail(CreateGuardrailRequest) -> CreateGuardrailResponse;
-        get_guardrail(GetGuardrailRequest) -> GetGuardrailResponse;
-        update_guardrail(UpdateGuardrailRequest) -> UpdateGuardrailResponse;
-        delete_guardrail(DeleteGuardrailRequest) -> DeleteGuardrailResponse;
-        list_guardrails(ListGuardrailsRequest) -> ListGuardrailsResponse;
-        attach_guardrail(AttachGuardrailRequest) -> AttachGuardrailResponse;
-        detach_guardrail(DetachGuardrailRequest) -> DetachGuardrailResponse;
-        list_targets_for_guardrail(ListTargetsForGuardrailRequest) -> ListTargetsForGuardrailResponse;
         lookup_events(LookupEventsRequest) -> LookupEventsResponse;
-        revoke_role_sessions(RevokeRoleSessionsRequest) -> RevokeRoleSessionsResponse;
-        revoke_token(RevokeTokenRequest) -> RevokeTokenResponse;
     }
 
     type WatchStream = ReceiverStream<Result<WatchResponse, Status>>;

@@ -3,8 +3,6 @@
 //! A key is text: the kind, then the parts of the name with slashes between. Names hold no slash and are lower-cased, since
 //! IAM's are unique without regard to case.
 
-#![allow(dead_code, reason = "the operations on some of these records are still to come")]
-
 use std::{fmt, marker::PhantomData};
 
 use countersign_policy::arn::AccountId;
@@ -165,6 +163,45 @@ pub const UNITS: &str = "unit/";
 /// The root or a unit of the organization.
 pub fn unit(id: &str) -> Key<OrganizationalUnitRecord> {
     Key::new(format!("{UNITS}{id}"))
+}
+
+/// What stands right below the root or a unit: units and accounts, by id. Accounts right below the root are not listed until they were
+/// moved there.
+pub fn children(parent_id: &str) -> String {
+    format!("x/child/{parent_id}/")
+}
+
+pub fn child(parent_id: &str, id: &str) -> Key<Mark> {
+    Key::new(format!("{}{id}", children(parent_id)))
+}
+
+/// Who holds a unit's name, which is unique within its parent. The digest keeps slashes and the like out of keys.
+pub fn unit_name(parent_id: &str, name: &str) -> Key<UniqueId> {
+    Key::new(format!("x/unit-name/{parent_id}/{}", hex_of(&name.to_lowercase())))
+}
+
+/// Who holds a guardrail's name.
+pub fn guardrail_name(name: &str) -> Key<UniqueId> {
+    Key::new(format!("x/guardrail-name/{}", hex_of(&name.to_lowercase())))
+}
+
+fn hex_of(text: &str) -> String {
+    let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, text.as_bytes());
+    digest.as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// What a guardrail is attached to.
+pub fn targets(guardrail_id: &str) -> String {
+    format!("x/guarded/{guardrail_id}/")
+}
+
+pub fn guarded(guardrail_id: &str, target_id: &str) -> Key<Mark> {
+    Key::new(format!("{}{target_id}", targets(guardrail_id)))
+}
+
+/// Whoever adds a resource policy to an account counts here, and so comes after everybody else who did.
+pub fn resource_policy_turn(account: &AccountId) -> Key<Count> {
+    Key::new(format!("x/resource-turn/{account}"))
 }
 
 pub const GUARDRAILS: &str = "guardrail/";

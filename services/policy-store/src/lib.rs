@@ -119,7 +119,7 @@ async fn sweep(store: Arc<dyn Store>, shutdown: Shutdown) {
             () = shutdown.wait() => return,
             () = tokio::time::sleep(SWEEP) => {}
         }
-        match keys::proof::sweep(store.as_ref(), now().seconds).await {
+        match keys::sweep::sweep(store.as_ref(), now().seconds).await {
             Ok(0) => {}
             Ok(dropped) => tracing::debug!(dropped, "spent proofs dropped"),
             Err(error) => tracing::warn!(%error, "spent proofs cannot be dropped"),

@@ -52,7 +52,7 @@ pub fn shared(principals: usize, policies: usize, live: Live) -> String {
     let before = live();
     let mut snapshot = Snapshot::new();
     let account = "111122223333".parse().expect("an account");
-    snapshot.put_account(AccountEntry { account });
+    snapshot.put_account(AccountEntry::new(account));
     let workload = Workload::new(Shape::Wide, policies);
     let arns: Vec<Arc<str>> = (0..policies)
         .map(|i| Arc::from(format!("arn:aws:iam::111122223333:policy/p{i}")))

@@ -179,6 +179,9 @@ async fn decide(
         Err(Refusal::SubjectToken(error)) => {
             Ok(Denial::unauthorized(format!("the token is refused: {error}")).into())
         }
+        Err(Refusal::SubjectTokenRevoked) => {
+            Ok(Denial::unauthorized("the token is refused: it was revoked").into())
+        }
         // What the request's path made of the resource is nothing that can be asked about.
         Err(error @ (Refusal::Invalid { .. } | Refusal::Document { .. })) => {
             Ok(Denial::bad_request(error.to_string()).into())

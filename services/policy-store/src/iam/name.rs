@@ -34,6 +34,17 @@ pub fn path<'a>(field: &'static str, text: &'a str) -> Result<&'a str, Error> {
     Ok(text)
 }
 
+/// A name that people give: 1 to `most` characters, none of them a control character, no white space at the ends.
+pub fn label(field: &'static str, text: &str, most: usize) -> Result<(), Error> {
+    let length = text.chars().count();
+    if length == 0 || length > most || text.chars().any(char::is_control) || text.trim() != text {
+        let shown: String = text.chars().take(80).collect();
+        let rule = format!("1 to {most} characters are expected, without control characters");
+        return Err(Error::validation(field, format!("`{}`: {rule}", shown.escape_default())));
+    }
+    Ok(())
+}
+
 /// A text for people: at most `most` characters, without control characters other than white space.
 pub fn description(field: &'static str, text: &str, most: usize) -> Result<(), Error> {
     let control = |c: char| c.is_control() && !matches!(c, '\t' | '\n' | '\r');

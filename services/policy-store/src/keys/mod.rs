@@ -5,4 +5,6 @@ pub mod binding;
 pub mod derive;
 pub mod pin;
 pub mod proof;
+pub mod revoked;
 pub mod signing;
+pub mod sweep;

@@ -1,7 +1,6 @@
 //! Spent proofs: each is used once, by whichever gateway comes first.
 
 use aws_lc_rs::digest;
-use countersign_store::{Precondition, Store, Write};
 use prost_types::Timestamp;
 
 use crate::{
@@ -12,10 +11,6 @@ use crate::{
 
 /// How far ahead a proof's end may lie, in seconds: STS accepts one for 15 minutes.
 const FARTHEST: i64 = 3_600;
-/// A spent proof is kept so long past its end, in seconds, whatever the clocks say.
-const MARGIN: i64 = 3_600;
-/// So many are dropped in one commit.
-const SWEEP: usize = 64;
 
 /// Spends a proof.
 pub fn consume(
@@ -44,34 +39,4 @@ pub fn consume(
 fn digest_of(replay_key: &str) -> String {
     let digest = digest::digest(&digest::SHA256, replay_key.as_bytes());
     digest.as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
-/// Drops proofs whose end is long past; returns how many.
-pub async fn sweep(store: &dyn Store, now: i64) -> Result<usize, Error> {
-    let mut dropped = 0;
-    let mut after: Option<Vec<u8>> = None;
-    loop {
-        let entries = store.range(layout::SPENT_PROOFS.as_bytes(), after.as_deref(), SWEEP).await?;
-        let exhausted = entries.len() < SWEEP;
-        after = entries.last().map(|entry| entry.key.to_vec());
-        let over = entries.into_iter().filter(|entry| {
-            layout::decode_at::<SpentProof>(&entry.key, &entry.value)
-                .is_ok_and(|spent| spent.expires + MARGIN < now)
-        });
-        let (checks, writes): (Vec<_>, Vec<_>) = over
-            .map(|entry| {
-                let check =
-                    Precondition::Version { key: entry.key.clone(), version: entry.version };
-                (check, Write::Delete { key: entry.key })
-            })
-            .unzip();
-        if !writes.is_empty() {
-            dropped += writes.len();
-            // Somebody else sweeping at the same time is no harm.
-            let _ = store.commit(checks, writes).await;
-        }
-        if exhausted {
-            return Ok(dropped);
-        }
-    }
 }

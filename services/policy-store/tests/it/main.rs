@@ -1,11 +1,17 @@
 //! The policy store over real gRPC, on a real sled in a temporary folder: one scenario a test.
 
-#![expect(clippy::unwrap_used, clippy::panic, reason = "in a test each of them is a failed test")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "in a test each of them is a failed test"
+)]
 
 mod accounts;
 mod groups;
 mod keys;
 mod life;
+mod organization;
 mod support;
 mod trust;
 mod watching;

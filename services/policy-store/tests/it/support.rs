@@ -2,6 +2,7 @@
 
 use std::{collections::HashMap, path::Path, time::SystemTime};
 
+use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use countersign_policy_store::{Config, Quotas, SERVICE_NAME, serve};
 use countersign_proto::policy::v1::{
     Record, WatchRequest, WatchStart, policy_store_service_client::PolicyStoreServiceClient,
@@ -154,6 +155,20 @@ impl TestStore {
     pub async fn session(&self, account: &str, role_name: &str) -> Client<Bearer> {
         let role_id = self.role_id(account, role_name).await;
         self.client(self.token(account, role_name, &role_id, "countersign", 900))
+    }
+
+    /// The same, and the token's `jti`.
+    pub async fn session_with_id(
+        &self,
+        account: &str,
+        role_name: &str,
+    ) -> (Client<Bearer>, String) {
+        let role_id = self.role_id(account, role_name).await;
+        let bearer = self.token(account, role_name, &role_id, "countersign", 900);
+        let payload = URL_SAFE_NO_PAD.decode(bearer.0.split('.').nth(1).unwrap()).unwrap();
+        let claims: serde_json::Value = serde_json::from_slice(&payload).unwrap();
+        let jti = claims["jti"].as_str().unwrap().to_owned();
+        (self.client(bearer), jti)
     }
 
     pub async fn admin(&self) -> Client<Bearer> {

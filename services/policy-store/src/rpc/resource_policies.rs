@@ -1,0 +1,63 @@
+//! Resource policies of the caller's account.
+
+use countersign_proto::policy::v1::*;
+
+use super::{Call, PolicyStore};
+use crate::{
+    authz::{Ask, On},
+    convert,
+    error::Error,
+    iam::resource_policy,
+};
+
+impl PolicyStore {
+    pub async fn put_resource_policy(
+        &self,
+        call: Call,
+        request: PutResourcePolicyRequest,
+    ) -> Result<PutResourcePolicyResponse, Error> {
+        let PutResourcePolicyRequest { resource_arn, policy, validate_only: _, request_id: _ } =
+            request;
+        resource_policy::pattern(&call.account()?, &resource_arn)?;
+        let asks = [Ask::new("countersign:PutResourcePolicy", On::Arn(resource_arn.clone()))];
+        self.write(&call, &asks, |view, plan, permit| {
+            let account = permit.account();
+            let findings = resource_policy::put(view, plan, account, &resource_arn, &policy)?;
+            let findings = convert::findings(findings);
+            Ok(PutResourcePolicyResponse { revision: String::new(), findings })
+        })
+        .await
+    }
+
+    pub async fn get_resource_policy(
+        &self,
+        call: Call,
+        request: GetResourcePolicyRequest,
+    ) -> Result<GetResourcePolicyResponse, Error> {
+        let GetResourcePolicyRequest { resource_arn } = request;
+        resource_policy::pattern(&call.account()?, &resource_arn)?;
+        let asks = [Ask::new("countersign:GetResourcePolicy", On::Arn(resource_arn.clone()))];
+        let record = self
+            .read(&call, &asks, |view, permit| {
+                resource_policy::find(view, permit.account(), &resource_arn)
+            })
+            .await?;
+        let ResourcePolicyRecord { resource_arn, policy, .. } = record;
+        Ok(GetResourcePolicyResponse { resource_arn, policy })
+    }
+
+    pub async fn delete_resource_policy(
+        &self,
+        call: Call,
+        request: DeleteResourcePolicyRequest,
+    ) -> Result<DeleteResourcePolicyResponse, Error> {
+        let DeleteResourcePolicyRequest { resource_arn, validate_only: _, request_id: _ } = request;
+        resource_policy::pattern(&call.account()?, &resource_arn)?;
+        let asks = [Ask::new("countersign:DeleteResourcePolicy", On::Arn(resource_arn.clone()))];
+        self.write(&call, &asks, |view, plan, permit| {
+            resource_policy::delete(view, plan, permit.account(), &resource_arn)?;
+            Ok(DeleteResourcePolicyResponse::default())
+        })
+        .await
+    }
+}
