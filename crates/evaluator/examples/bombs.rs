@@ -32,7 +32,13 @@ fn best(mut once: impl FnMut()) -> f64 {
         .fold(f64::INFINITY, f64::min)
 }
 
-fn row(name: &str, document: &str, resource: &str, context: &[(&str, Value<'_>)], bar: f64) {
+fn row(
+    name: &str,
+    document: &str,
+    resource: &str,
+    context: &[(&str, Value<'_>)],
+    bar: Option<f64>,
+) {
     let length = document.chars().filter(|c| !c.is_whitespace()).count();
     let policy = Arc::new(compile(&parse(document).unwrap_or_else(|e| panic!("{name}: {e}"))));
     let set = CompiledSet::new(vec![policy]);
@@ -50,9 +56,13 @@ fn row(name: &str, document: &str, resource: &str, context: &[(&str, Value<'_>)]
     let policies = Policies { identity, ..Policies::default() };
     let mut decision = None;
     let took = best(|| decision = Some(evaluate(&query, &policies).unwrap().decision));
-    let passed = if took <= bar { "" } else { "  TOO SLOW" };
-    let (decision, bar) = (decision.unwrap(), bar / 1e3);
-    println!("{took:>9.1} us, at most {bar} ms{passed}: {name} ({length} characters, {decision})");
+    let decision = decision.unwrap();
+    let bar = match bar {
+        Some(bar) if took <= bar => format!("at most {} ms", bar / 1e3),
+        Some(bar) => format!("at most {} ms: TOO SLOW", bar / 1e3),
+        None => "a product".to_owned(),
+    };
+    println!("{took:>9.1} us, {bar}: {name} ({length} characters, {decision})");
 }
 
 /// A Deny on these resources, as many as find place.
@@ -76,7 +86,7 @@ fn with_values(operator: &str, value: &str) -> String {
 }
 
 fn main() {
-    let pattern = |piece: &str| format!("{}*b", piece.repeat(1_000));
+    let pattern = |piece: &str| format!("{}*b*", piece.repeat(1_000));
     let text = "a".repeat(10_000);
     println!("10,000 characters against 1,000 stars");
     for piece in ["*a", "*?", "*?a", "*aa"] {
@@ -84,7 +94,7 @@ fn main() {
             r#"{{"Version":"2012-10-17","Statement":[{{"Effect":"Deny","Action":"*","Resource":"{PREFIX}{}"}}]}}"#,
             pattern(piece)
         );
-        row(&format!("{piece} a thousand times"), &document, &text, &[], 1_000.0);
+        row(&format!("{piece} a thousand times"), &document, &text, &[], Some(1_000.0));
     }
 
     println!("\nThe worst legal documents, against the worst legal requests");
@@ -102,14 +112,14 @@ fn main() {
         ("a long literal", format!("*{}b", "a".repeat(500))),
         ("a long wild piece", format!("*{}b*", "a?".repeat(250))),
     ] {
-        row(&format!("resources: {name}"), &with_resources(&piece), &text, &[], 5_000.0);
+        row(&format!("resources: {name}"), &with_resources(&piece), &text, &[], Some(5_000.0));
         let piece = piece.replace('a', "é");
         row(
             &format!("the same, outside ASCII: {name}"),
             &with_resources(&piece),
             &accents,
             &[],
-            5_000.0,
+            Some(5_000.0),
         );
     }
     let one = ["a"; 1];
@@ -142,10 +152,6 @@ fn main() {
             format!("*{}b*", "${a:w}?".repeat(600)),
             &short_variable[..],
         ),
-        ("pieces of a variable", "StringLike", "*${a:w}?b*".to_owned(), &short_variable[..]),
-        ("a set of values", "ForAnyValue:StringLike", "*b".to_owned(), &set[..]),
-        ("a set of values, each unequal", "ForAnyValue:StringEquals", "b".to_owned(), &set[..]),
-        ("a set of numbers", "ForAnyValue:NumericEquals", "1".to_owned(), &set[..]),
         ("without case", "StringEqualsIgnoreCase", "é".to_owned(), &outside[..]),
         (
             "a long wild piece outside ASCII",
@@ -160,6 +166,24 @@ fn main() {
             &outside[..],
         ),
     ] {
-        row(&format!("values: {name}"), &with_values(operator, &value), "x", context, 5_000.0);
+        row(
+            &format!("values: {name}"),
+            &with_values(operator, &value),
+            "x",
+            context,
+            Some(5_000.0),
+        );
+    }
+
+    println!(
+        "\nMany values against many: the decision service adds this work up, and refuses the question before it is done"
+    );
+    for (name, operator, value, context) in [
+        ("pieces of a variable", "StringLike", "*${a:w}?b*".to_owned(), &short_variable[..]),
+        ("a set of values", "ForAnyValue:StringLike", "*b".to_owned(), &set[..]),
+        ("a set of values, each unequal", "ForAnyValue:StringEquals", "b".to_owned(), &set[..]),
+        ("a set of numbers", "ForAnyValue:NumericEquals", "1".to_owned(), &set[..]),
+    ] {
+        row(&format!("values: {name}"), &with_values(operator, &value), "x", context, None);
     }
 }

@@ -46,6 +46,12 @@ const IDENTITY: &str = r#"[
         "ForAnyValue:StringLike":{"aws:TagKeys":"x*"}}}]"#;
 
 #[test]
+fn allocations_are_counted() {
+    let counts = allocation_counter::measure(|| drop(std::hint::black_box(vec![1_u8; 64])));
+    assert_eq!(counts.count_total, 1);
+}
+
+#[test]
 fn realistic_decisions_allocate_nothing() {
     let identity = set(
         PolicyType::Identity,

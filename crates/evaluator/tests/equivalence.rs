@@ -272,3 +272,82 @@ fn a_query_that_cannot_be_read_is_refused() {
     keys[7] = "A:K200";
     check("orders:Get", "*", &keys, Some(E::DuplicateKey));
 }
+
+/// Texts and patterns so long that many places are tried at a time, in and outside ASCII.
+#[test]
+fn long_patterns_match_as_the_model_says() {
+    let mut rng = Rng(0x10_46);
+    let mut found = [0; 2];
+    for _ in 0..number("COUNTERSIGN_CASES", 100_000) / 50 {
+        let letters: &[&str] =
+            if rng.one_in(2) { &["a", "a", "b"] } else { &["a", "é", "ü", "𝄞"] };
+        let value: String = (0..rng.below(40)).map(|_| rng.pick(letters)).collect();
+        let (mut pattern, mut text) = (String::new(), String::new());
+        for _ in 0..rng.below(120) {
+            match rng.below(24) {
+                0 => {
+                    pattern.push('*');
+                    let most = if rng.one_in(8) { 2_000 } else { 100 };
+                    (0..rng.below(most)).for_each(|_| text.push_str(rng.pick(letters)));
+                }
+                1..4 => {
+                    pattern.push('?');
+                    text.push_str(rng.pick(letters));
+                }
+                4 => {
+                    pattern.push_str("${a:v}");
+                    text.push_str(&value);
+                }
+                _ => {
+                    let letter = rng.pick(letters);
+                    pattern.push_str(letter);
+                    text.push_str(letter);
+                }
+            }
+        }
+        if rng.one_in(2) {
+            // One letter elsewhere: most patterns then do not match, and show it late.
+            let at = rng.below(text.chars().count() + 1);
+            text = text.chars().take(at).chain(['b']).chain(text.chars().skip(at + 1)).collect();
+        }
+        found[usize::from(check_pattern(&pattern, &text, &value))] += 1;
+    }
+    assert!(found.iter().all(|count| *count > 100), "{found:?}");
+    // What comes after stands before: the search goes on where the piece was found, far in the text.
+    for letter in ["c", "é"] {
+        let (piece, text) = (format!("{letter}?").repeat(10), format!("{letter}a").repeat(10));
+        let far = format!("{}zz{}", "a".repeat(700), "a".repeat(800));
+        assert!(!check_pattern(&format!("*{piece}*zz*"), &format!("{far}{text}a"), ""));
+        assert!(check_pattern(&format!("*{piece}*zz*"), &format!("{far}{text}zz"), ""));
+        assert!(!check_pattern(&format!("*{piece}*zz*"), &format!("{far}{text}z"), ""));
+    }
+}
+
+/// Whether the pattern matches, which both must say alike. `${a:v}` in it is `value`.
+fn check_pattern(pattern: &str, text: &str, value: &str) -> bool {
+    use countersign_policy::document::Version;
+    use countersign_policy::parse::parse;
+    use countersign_policy::pattern::{Filled, Looked, Template};
+    let arn = "arn:aws:iam::111122223333:user/alice".parse().unwrap();
+    let principal = countersign_evaluator::Principal::User { arn, unique_id: None };
+    let filled = Template::new(pattern, Version::V2012_10_17).pattern(|_| Looked::One(value));
+    let Filled::Glob(glob) = filled else { panic!("{pattern}") };
+    let expected = glob.matches(text);
+    let document = format!(
+        r#"{{"Version":"2012-10-17","Statement":[{{"Effect":"Allow","Action":"*","Resource":"*","Condition":{{"StringLike":{{"a:k":"{pattern}"}}}}}}]}}"#
+    );
+    let set = CompiledSet::new(vec![Arc::new(compiled::compile(&parse(&document).unwrap()))]);
+    let context = [("a:k", Value::One(text)), ("a:v", Value::One(value))];
+    let query = Query {
+        principal: &principal,
+        action: "orders:Get",
+        resource: "*",
+        resource_account: None,
+        context: &context,
+    };
+    let identity = Layer::Set(PolicyType::Identity, &set);
+    let policies = Policies { identity, ..Policies::default() };
+    let outcome = compiled::evaluate(&query, &policies).unwrap();
+    assert_eq!(outcome.decision == Decision::Allow, expected, "{pattern} {text} {value}");
+    expected
+}

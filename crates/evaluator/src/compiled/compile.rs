@@ -18,7 +18,7 @@ use ipnet::IpNet;
 use super::conditions::hash_of_key;
 use super::index::{Index, MANY_STATEMENTS};
 use super::program::{
-    ANY_ACTION, CompiledPolicy, Extras, HAS_RESOURCES, NOT_ACTION, NOT_RESOURCE, Op, Span,
+    ANY_ACTION, Body, CompiledPolicy, Extras, HAS_RESOURCES, NOT_ACTION, NOT_RESOURCE, Op, Span,
     Statement, Statements,
 };
 use super::signature::{EVERY_ACTION, Signature};
@@ -35,8 +35,7 @@ pub fn compile(document: &Document) -> CompiledPolicy {
         && extras.networks.is_empty()
         && extras.principals.is_empty();
     let mut policy = CompiledPolicy {
-        text: text.into_boxed_str(),
-        ops: ops.into_boxed_slice(),
+        body: Body::new(&ops, &text),
         statements: Statements::new(Vec::new()),
         extras: (!is_plain).then(|| Box::new(extras)),
         index: None,

@@ -1,14 +1,15 @@
 //! Whether one condition holds. The rules, and the contested points `K`, are [`crate::conditions`]'s.
 
 use std::cmp::Ordering;
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 
 use countersign_policy::condition::{Comparison, Operator, SetOperator};
-use countersign_policy::scalar;
+use countersign_policy::scalar::{self, Instant};
 use ipnet::{IpNet, Ipv4Net};
+use memchr::memchr;
 
 use super::binary;
-use super::glob::{Filled, Item, View, fill};
+use super::glob::{Filled, Item, View, chars, fill};
 use super::number::Number;
 use super::program::{CompiledPolicy, Op, Span, glob};
 use super::request::{Prepared, Value, key_hash, six_parts};
@@ -31,20 +32,71 @@ pub(crate) struct Condition<'a> {
     pub values: &'a [Op],
 }
 
-/// One value of the request, and its place in the context where the key has no other.
+/// One value of the request, read once as what the operator compares.
 #[derive(Debug, Clone, Copy)]
-struct Own<'a> {
-    text: &'a str,
-    place: Option<usize>,
+enum Own<'a> {
+    Text(&'a str),
+    Number(Option<Number<'a>>),
+    Date(Option<Instant>),
+    Bool(Option<bool>),
+    Address(Option<IpAddr>),
+    /// Base64; absent if it is none.
+    Binary(Option<&'a str>),
+}
+
+impl<'a> Own<'a> {
+    /// `place` is the value's in the context, where its key has no other.
+    fn new(
+        comparison: Comparison,
+        request: &Prepared<'_>,
+        text: &'a str,
+        place: Option<usize>,
+    ) -> Self {
+        use Comparison as C;
+        match comparison {
+            C::StringEquals
+            | C::StringNotEquals
+            | C::StringEqualsIgnoreCase
+            | C::StringNotEqualsIgnoreCase
+            | C::StringLike
+            | C::StringNotLike
+            | C::ArnEquals
+            | C::ArnLike
+            | C::ArnNotEquals
+            | C::ArnNotLike
+            | C::Null => Own::Text(text),
+            C::NumericEquals
+            | C::NumericNotEquals
+            | C::NumericLessThan
+            | C::NumericLessThanEquals
+            | C::NumericGreaterThan
+            | C::NumericGreaterThanEquals => Own::Number(Number::parse(text)),
+            C::DateEquals
+            | C::DateNotEquals
+            | C::DateLessThan
+            | C::DateLessThanEquals
+            | C::DateGreaterThan
+            | C::DateGreaterThanEquals => Own::Date(match place {
+                Some(place) => request.date(place, text),
+                None => Instant::parse(text),
+            }),
+            C::Bool => Own::Bool(scalar::boolean(text)),
+            C::BinaryEquals => Own::Binary(binary::is_canonical(text).then_some(text)),
+            C::IpAddress | C::NotIpAddress => Own::Address(match place {
+                Some(place) => request.address(place, text),
+                None => text.parse().ok(),
+            }),
+        }
+    }
 }
 
 impl Condition<'_> {
     pub(crate) fn holds(&self, policy: &CompiledPolicy, request: &Prepared<'_>) -> Truth {
-        let found = request.find(policy.text(self.key), self.hash);
+        let found = request.find(policy.bytes(self.key), self.hash);
         if self.operator.comparison == Comparison::Null {
             return self.null(found.map(|(_, value)| value));
         }
-        let one = |text: &str, place| self.one_value(policy, request, Own { text, place });
+        let one = |text: &str, place| self.one_value(policy, request, text, place);
         match (self.operator.set, found) {
             // A plain operator on a missing key is false, a negated one and IfExists are true (RULES.md 1 to 3).
             (None, None) => {
@@ -88,16 +140,23 @@ impl Condition<'_> {
     }
 
     /// Several values are OR for positive operators, NOR for negated ones (RULES.md 8).
-    fn one_value(&self, policy: &CompiledPolicy, request: &Prepared<'_>, own: Own<'_>) -> Truth {
+    fn one_value(
+        &self,
+        policy: &CompiledPolicy,
+        request: &Prepared<'_>,
+        text: &str,
+        place: Option<usize>,
+    ) -> Truth {
         let comparison = self.operator.comparison;
+        let own = Own::new(comparison, request, text, place);
         let mut found = Truth::False;
         let mut rest = self.values;
         while let Some((first, after)) = rest.split_first() {
             let (truth, after) = match glob(rest) {
                 Some((pieces, variables, after)) => {
-                    (pattern(comparison, policy, request, pieces, variables, own.text), after)
+                    (pattern(comparison, policy, request, pieces, variables, text), after)
                 }
-                None => (scalar(comparison, policy, request, first, own), after),
+                None => (scalar(comparison, policy, first, own), after),
             };
             found = found.or(truth);
             if found == Truth::True {
@@ -117,77 +176,51 @@ fn of_any(value: Value<'_>, holds: impl Fn(&str) -> Truth) -> Truth {
     (0..value.len()).filter_map(|place| value.at(place)).map(holds).fold(Truth::False, Truth::or)
 }
 
-/// A value without wildcards and variables.
-fn scalar(
-    comparison: Comparison,
-    policy: &CompiledPolicy,
-    request: &Prepared<'_>,
-    wanted: &Op,
-    own: Own<'_>,
-) -> Truth {
-    match wanted {
-        Op::Literal(span) => text(comparison, policy.text(*span), own.text),
-        Op::Number(span) => match (Number::parse(policy.text(*span)), Number::parse(own.text)) {
-            (Some(wanted), Some(value)) => ordered(comparison, value.cmp(&wanted)),
-            (Some(_), None) => UNREADABLE,
-            (None, _) => Truth::Unknown,
-        },
-        Op::Date(place) => {
-            let wanted =
-                policy.extras.as_ref().and_then(|extras| extras.dates.get(*place as usize));
-            let value = match own.place {
-                Some(place) => request.date(place, own.text),
-                None => scalar::Instant::parse(own.text),
-            };
-            match (wanted, value) {
-                (Some(wanted), Some(value)) => ordered(comparison, value.cmp(wanted)),
-                (Some(_), None) => UNREADABLE,
-                (None, _) => Truth::Unknown,
-            }
+/// A value without wildcards and variables. What nobody can read, on either side, is unknown.
+fn scalar(comparison: Comparison, policy: &CompiledPolicy, wanted: &Op, own: Own<'_>) -> Truth {
+    let extras = policy.extras.as_deref();
+    match (wanted, own) {
+        (Op::Literal(span), Own::Text(text)) => equal(comparison, policy, *span, text),
+        (Op::Literal(span), Own::Binary(Some(text))) => {
+            Truth::from(policy.bytes(*span) == text.as_bytes())
         }
-        Op::Bool(wanted) => match scalar::boolean(own.text) {
-            Some(value) => Truth::from(*wanted == value),
-            None => UNREADABLE,
+        (Op::Number(span), Own::Number(Some(value))) => match Number::parse(policy.text(*span)) {
+            Some(wanted) => ordered(comparison, value.cmp(&wanted)),
+            None => Truth::Unknown,
         },
-        Op::NetworkV4 { prefix_len, address } => {
-            match Ipv4Net::new(Ipv4Addr::from_bits(*address), *prefix_len) {
-                Ok(network) => network_contains(request, IpNet::V4(network), own),
-                Err(_) => Truth::Unknown,
-            }
-        }
-        Op::Network(place) => {
-            let network =
-                policy.extras.as_ref().and_then(|extras| extras.networks.get(*place as usize));
-            match network {
-                Some(network) => network_contains(request, *network, own),
+        (Op::Date(place), Own::Date(Some(value))) => {
+            match extras.and_then(|extras| extras.dates.get(*place as usize)) {
+                Some(wanted) => ordered(comparison, value.cmp(wanted)),
                 None => Truth::Unknown,
             }
         }
-        // Nobody can read these as a value.
-        Op::Unclear
-        | Op::One
-        | Op::Many
-        | Op::Variable { .. }
-        | Op::Glob { .. }
-        | Op::AnyResource
-        | Op::ArnPrefix(_)
-        | Op::ArnParts(_)
-        | Op::Condition { .. }
-        | Op::Key { .. } => Truth::Unknown,
+        (Op::Bool(wanted), Own::Bool(Some(value))) => Truth::from(*wanted == value),
+        (Op::NetworkV4 { prefix_len, address }, Own::Address(Some(own))) => {
+            match Ipv4Net::new(Ipv4Addr::from_bits(*address), *prefix_len) {
+                Ok(network) => contains(IpNet::V4(network), own),
+                Err(_) => Truth::Unknown,
+            }
+        }
+        (Op::Network(place), Own::Address(Some(own))) => {
+            match extras.and_then(|extras| extras.networks.get(*place as usize)) {
+                Some(network) => contains(*network, own),
+                None => Truth::Unknown,
+            }
+        }
+        (_, _) => UNREADABLE,
     }
 }
 
-fn text(comparison: Comparison, wanted: &str, value: &str) -> Truth {
+fn equal(comparison: Comparison, policy: &CompiledPolicy, wanted: Span, value: &str) -> Truth {
     use Comparison as C;
     match comparison {
         C::StringEqualsIgnoreCase | C::StringNotEqualsIgnoreCase => {
-            equal_without_case(wanted, value)
+            equal_without_case(policy.text(wanted), value)
         }
         C::StringEquals | C::StringNotEquals | C::StringLike | C::StringNotLike => {
-            Truth::from(wanted == value)
+            Truth::from(policy.bytes(wanted) == value.as_bytes())
         }
-        C::BinaryEquals if !binary::is_canonical(value) => UNREADABLE,
-        C::BinaryEquals => Truth::from(wanted == value),
+        // INVARIANT: no other operator has literal texts for values.
         C::NumericEquals
         | C::NumericNotEquals
         | C::NumericLessThan
@@ -201,6 +234,7 @@ fn text(comparison: Comparison, wanted: &str, value: &str) -> Truth {
         | C::DateGreaterThan
         | C::DateGreaterThanEquals
         | C::Bool
+        | C::BinaryEquals
         | C::IpAddress
         | C::NotIpAddress
         | C::ArnEquals
@@ -235,17 +269,6 @@ fn ordered(comparison: Comparison, order: Ordering) -> Truth {
         | C::ArnNotLike
         | C::Null => return Truth::Unknown,
     })
-}
-
-fn network_contains(request: &Prepared<'_>, network: IpNet, own: Own<'_>) -> Truth {
-    let address = match own.place {
-        Some(place) => request.address(place, own.text),
-        None => own.text.parse().ok(),
-    };
-    match address {
-        Some(address) => contains(network, address),
-        None => UNREADABLE,
-    }
 }
 
 fn pattern(
@@ -299,13 +322,13 @@ fn pattern(
 fn pieces_without_case(view: &View<'_>, value: &str) -> Truth {
     let texts = view.items().map(|item| match item {
         Item::Written(text) | Item::Brought(text) => text,
-        Item::One => "?",
-        Item::Many => "*",
+        Item::One => b"?",
+        Item::Many => b"*",
     });
-    let ascii = texts.clone().flat_map(str::bytes).map(|b| b.to_ascii_lowercase());
+    let ascii = texts.clone().flatten().map(|b| b.to_ascii_lowercase());
     if ascii.eq(value.bytes().map(|b| b.to_ascii_lowercase())) {
         Truth::True
-    } else if texts.flat_map(str::chars).flat_map(fold).eq(value.chars().flat_map(fold)) {
+    } else if texts.flat_map(chars).flat_map(fold).eq(value.chars().flat_map(fold)) {
         Truth::Unknown
     } else {
         Truth::False
@@ -348,8 +371,8 @@ fn parts_match(view: &View<'_>, parts: &[&str; 6], values_separate: bool) -> boo
 fn split_at_colon<'a>(view: &View<'a>, values_separate: bool) -> Option<(View<'a>, View<'a>)> {
     for (place, item) in view.items().enumerate() {
         let at = match item {
-            Item::Written(text) => text.find(':'),
-            Item::Brought(text) if values_separate => text.find(':'),
+            Item::Written(text) => memchr(b':', text),
+            Item::Brought(text) if values_separate => memchr(b':', text),
             Item::Brought(_) | Item::One | Item::Many => None,
         };
         let Some(at) = at else { continue };
@@ -363,5 +386,5 @@ fn split_at_colon<'a>(view: &View<'a>, values_separate: bool) -> Option<(View<'a
 
 /// The hash of a condition's key, for the compiler.
 pub(crate) fn hash_of_key(lower: &str) -> u16 {
-    key_hash(lower)
+    key_hash(lower.as_bytes())
 }

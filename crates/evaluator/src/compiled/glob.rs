@@ -1,4 +1,4 @@
-//! Whether a text matches a pattern, without building either.
+//! Whether a text matches a pattern, without building either. Both are UTF-8, compared as bytes.
 //!
 //! After each `*` the leftmost occurrence of the next piece is the right one, so nothing is tried twice: the same rule as
 //! [`countersign_policy::pattern::Glob`]'s, on bytes and in place.
@@ -21,9 +21,9 @@ pub(crate) struct View<'a> {
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Item<'a> {
     /// As the document wrote it.
-    Written(&'a str),
+    Written(&'a [u8]),
     /// A variable's value.
-    Brought(&'a str),
+    Brought(&'a [u8]),
     One,
     Many,
 }
@@ -41,7 +41,7 @@ pub(crate) enum Filled {
 pub(crate) fn fill(policy: &CompiledPolicy, request: &Prepared<'_>, pieces: &[Op]) -> Filled {
     for op in pieces {
         let Op::Variable { default, key } = op else { continue };
-        let key = policy.text(*key);
+        let key = policy.bytes(*key);
         let has_default = *default != 0;
         match request.find(key, key_hash(key)) {
             Some((_, value)) if !value.is_set() => {}
@@ -63,7 +63,7 @@ impl<'a> View<'a> {
     }
 
     pub(crate) fn item(&self, place: usize) -> Item<'a> {
-        let cut = |text: &'a str| {
+        let cut = |text: &'a [u8]| {
             let end = match self.end {
                 Some(end) if place + 1 == self.pieces.len() => end,
                 Some(_) | None => text.len(),
@@ -72,7 +72,7 @@ impl<'a> View<'a> {
             text.get(start..end).unwrap_or_default()
         };
         match self.pieces.get(place) {
-            Some(Op::Literal(span)) => Item::Written(cut(self.policy.text(*span))),
+            Some(Op::Literal(span)) => Item::Written(cut(self.policy.bytes(*span))),
             Some(Op::Variable { default, key }) => Item::Brought(cut(self.value(*default, *key))),
             Some(Op::One) => Item::One,
             Some(Op::Many) | None => Item::Many,
@@ -94,10 +94,10 @@ impl<'a> View<'a> {
         }
     }
 
-    fn value(&self, default: u16, key: super::program::Span) -> &'a str {
-        let key = self.policy.text(key);
+    fn value(&self, default: u16, key: super::program::Span) -> &'a [u8] {
+        let key = self.policy.bytes(key);
         match self.request.find(key, key_hash(key)) {
-            Some((_, super::request::Value::One(value))) => value,
+            Some((_, super::request::Value::One(value))) => value.as_bytes(),
             Some(_) | None => self.policy.default_of(default).unwrap_or_default(),
         }
     }
@@ -123,10 +123,10 @@ impl<'a> View<'a> {
 
     /// Whether the whole text matches.
     pub(crate) fn matches(&self, text: &str) -> bool {
-        self.matches_whole(text).is_some()
+        self.matches_whole(text.as_bytes()).is_some()
     }
 
-    fn matches_whole(&self, text: &str) -> Option<()> {
+    fn matches_whole(&self, text: &[u8]) -> Option<()> {
         let (mut first, mut last, mut rest) = (0, self.pieces.len(), text);
         while first < last {
             rest = match self.item(first) {
@@ -161,14 +161,14 @@ impl<'a> View<'a> {
     }
 
     /// What follows the leftmost occurrence of these pieces, among which is no `*`.
-    fn find<'t>(&self, from: usize, to: usize, text: &'t str) -> Option<&'t str> {
+    fn find<'t>(&self, from: usize, to: usize, text: &'t [u8]) -> Option<&'t [u8]> {
         if from == to {
             return Some(text);
         }
         if from + 1 == to {
             return match self.item(from) {
                 Item::Written(piece) | Item::Brought(piece) => {
-                    let at = memmem::find(text.as_bytes(), piece.as_bytes())?;
+                    let at = memmem::find(text, piece)?;
                     text.get(at + piece.len()..)
                 }
                 Item::One => after_one(text),
@@ -177,17 +177,20 @@ impl<'a> View<'a> {
         }
         let least = self.least_len(from, to);
         let starts = text.len().checked_sub(least)? + 1;
-        if starts.saturating_mul(least) > FEW_STEPS && text.is_ascii() {
-            return self.find_by_lanes(from, to, least, text);
+        if starts.saturating_mul(least) > FEW_STEPS {
+            if text.is_ascii() {
+                return self.find_by_lanes(from, to, least, text);
+            }
+            if let Some(wide) = str::from_utf8(text).ok().filter(|_| text.len() <= LONGEST_WIDE) {
+                return self.find_by_wide_lanes(from, to, wide);
+            }
         }
-        text.char_indices()
-            .map(|(at, _)| at)
-            .chain([text.len()])
-            .take_while(|at| *at < starts)
+        (0..starts)
+            .filter(|at| text.get(*at).is_none_or(|byte| !continues(*byte)))
             .find_map(|at| self.consume(from, to, text.get(at..)?))
     }
 
-    fn consume<'t>(&self, from: usize, to: usize, text: &'t str) -> Option<&'t str> {
+    fn consume<'t>(&self, from: usize, to: usize, text: &'t [u8]) -> Option<&'t [u8]> {
         (from..to).try_fold(text, |rest, place| match self.item(place) {
             Item::Written(piece) | Item::Brought(piece) => rest.strip_prefix(piece),
             Item::One => after_one(rest),
@@ -206,21 +209,21 @@ impl<'a> View<'a> {
             .sum()
     }
 
-    /// Many starts at a time, a byte of the pieces after the other: no repetition in text or pattern makes it slow.
+    /// Many starts at a time, a byte of the pieces after the other: no repetition in text or pattern makes it slow. The text is
+    /// ASCII.
+    #[inline(never)]
     fn find_by_lanes<'t>(
         &self,
         from: usize,
         to: usize,
         len: usize,
-        text: &'t str,
-    ) -> Option<&'t str> {
-        let bytes = text.as_bytes();
-        let starts = bytes.len().checked_sub(len)? + 1;
+        text: &'t [u8],
+    ) -> Option<&'t [u8]> {
+        let starts = text.len().checked_sub(len)? + 1;
         for base in (0..starts).step_by(LANES) {
-            let width = LANES.min(starts - base);
             let mut alive = [1_u8; LANES];
-            let lanes = alive.get_mut(..width)?;
-            self.lanes_that_match(from, to, bytes.get(base..)?, lanes);
+            let lanes = alive.get_mut(..LANES.min(starts - base))?;
+            self.lanes_that_match(from, to, text.get(base..)?, bytes, lanes);
             if let Some(lane) = lanes.iter().position(|lane| *lane == 1) {
                 return text.get(base + lane + len..);
             }
@@ -228,7 +231,46 @@ impl<'a> View<'a> {
         None
     }
 
-    fn lanes_that_match(&self, from: usize, to: usize, bytes: &[u8], alive: &mut [u8]) {
+    /// The same, a character after the other. Its large frame is paid for here alone.
+    #[inline(never)]
+    fn find_by_wide_lanes<'t>(&self, from: usize, to: usize, text: &'t str) -> Option<&'t [u8]> {
+        let mut wide = ['\0'; LONGEST_WIDE];
+        let mut count = 0;
+        for (slot, c) in wide.iter_mut().zip(text.chars()) {
+            *slot = c;
+            count += 1;
+        }
+        let wide = wide.get(..count)?;
+        let len: usize = (from..to)
+            .map(|place| match self.item(place) {
+                Item::Written(piece) | Item::Brought(piece) => chars(piece).count(),
+                Item::One => 1,
+                Item::Many => 0,
+            })
+            .sum();
+        let starts = count.checked_sub(len)? + 1;
+        for base in (0..starts).step_by(LANES) {
+            let mut alive = [1_u8; LANES];
+            let lanes = alive.get_mut(..LANES.min(starts - base))?;
+            self.lanes_that_match(from, to, wide.get(base..)?, chars, lanes);
+            if let Some(lane) = lanes.iter().position(|lane| *lane == 1) {
+                let (after, _) =
+                    text.char_indices().nth(base + lane + len).unwrap_or((text.len(), ' '));
+                return text.as_bytes().get(after..);
+            }
+        }
+        None
+    }
+
+    /// Clears the lanes at whose place in the text the pieces do not stand.
+    fn lanes_that_match<'p, T: Copy + PartialEq, I: Iterator<Item = T>>(
+        &'p self,
+        from: usize,
+        to: usize,
+        text: &[T],
+        units: impl Fn(&'p [u8]) -> I,
+        alive: &mut [u8],
+    ) {
         let mut offset = 0;
         for place in from..to {
             let piece = match self.item(place) {
@@ -237,12 +279,12 @@ impl<'a> View<'a> {
                     offset += 1;
                     continue;
                 }
-                Item::Many => "",
+                Item::Many => &[],
             };
-            for byte in piece.bytes() {
-                let window = bytes.get(offset..).unwrap_or_default();
+            for unit in units(piece) {
+                let window = text.get(offset..).unwrap_or_default();
                 for (lane, found) in alive.iter_mut().zip(window) {
-                    *lane &= u8::from(*found == byte);
+                    *lane &= u8::from(*found == unit);
                 }
                 offset += 1;
                 if offset % 16 == 0 && alive.iter().all(|lane| *lane == 0) {
@@ -255,16 +297,31 @@ impl<'a> View<'a> {
 
 /// Up to so many comparisons are not worth preparing for.
 const FEW_STEPS: usize = 4_096;
-const LANES: usize = 256;
+const LANES: usize = 512;
+/// Bytes of a text outside ASCII that is spread out on the stack.
+const LONGEST_WIDE: usize = 16 * 1024;
 
-fn after_one(text: &str) -> Option<&str> {
-    let mut chars = text.chars();
-    chars.next()?;
-    Some(chars.as_str())
+fn bytes(text: &[u8]) -> impl Iterator<Item = u8> {
+    text.iter().copied()
 }
 
-fn before_one(text: &str) -> Option<&str> {
-    let mut chars = text.chars();
-    chars.next_back()?;
-    Some(chars.as_str())
+/// Of UTF-8: pieces are whole texts, cut at colons alone.
+pub(crate) fn chars(text: &[u8]) -> impl Iterator<Item = char> {
+    str::from_utf8(text).unwrap_or_default().chars()
+}
+
+/// Whether a byte of UTF-8 is not the first of its character.
+fn continues(byte: u8) -> bool {
+    byte & 0b1100_0000 == 0b1000_0000
+}
+
+/// After one character.
+fn after_one(text: &[u8]) -> Option<&[u8]> {
+    let (_, rest) = text.split_first()?;
+    rest.get(rest.iter().take_while(|byte| continues(**byte)).count()..)
+}
+
+fn before_one(text: &[u8]) -> Option<&[u8]> {
+    let more = text.iter().rev().take_while(|byte| continues(**byte)).count();
+    text.get(..text.len().checked_sub(more + 1)?)
 }

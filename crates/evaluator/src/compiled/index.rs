@@ -160,7 +160,7 @@ impl Index {
             return Ok(());
         }
         for (key, value) in request.context {
-            let key = key_hash(key);
+            let key = key_hash(key.as_bytes());
             if !self.keys.contains(&key) {
                 continue;
             }

@@ -13,7 +13,7 @@ use ipnet::IpNet;
 use super::index::Index;
 use super::signature::Signature;
 
-/// A piece of [`CompiledPolicy::text`], in bytes.
+/// A piece of a policy's text, in bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) struct Span {
     pub start: u32,
@@ -69,7 +69,7 @@ pub(crate) enum Op {
     Network(u32),
 }
 
-/// One statement: ranges of [`CompiledPolicy::ops`].
+/// One statement: ranges of the policy's steps.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) struct Statement {
     pub signature: Signature,
@@ -132,6 +132,49 @@ impl Statements {
     }
 }
 
+/// The steps of a document, and the text that they point into. Those of a short document lie in the policy itself: whoever
+/// comes to it has all of it in neighbouring lines.
+#[derive(Debug)]
+pub(crate) enum Body {
+    Short { steps: u8, ops: [Op; SHORT_OPS], len: u8, text: [u8; SHORT_TEXT] },
+    Long { ops: Box<[Op]>, text: Box<[u8]> },
+}
+
+/// Enough for an inline policy of one statement with two conditions.
+const SHORT_OPS: usize = 14;
+/// In bytes.
+const SHORT_TEXT: usize = 128;
+
+impl Body {
+    pub(crate) fn new(ops: &[Op], text: &str) -> Self {
+        Self::short(ops, text.as_bytes())
+            .unwrap_or_else(|| Body::Long { ops: ops.into(), text: text.as_bytes().into() })
+    }
+
+    fn short(ops: &[Op], text: &[u8]) -> Option<Self> {
+        let (mut own_ops, mut own_text) = ([Op::Unclear; SHORT_OPS], [0; SHORT_TEXT]);
+        own_ops.get_mut(..ops.len())?.copy_from_slice(ops);
+        own_text.get_mut(..text.len())?.copy_from_slice(text);
+        let (steps, len) = (u8::try_from(ops.len()).ok()?, u8::try_from(text.len()).ok()?);
+        Some(Body::Short { steps, ops: own_ops, len, text: own_text })
+    }
+
+    fn ops(&self) -> &[Op] {
+        match self {
+            Body::Short { steps, ops, .. } => ops.get(..usize::from(*steps)).unwrap_or_default(),
+            Body::Long { ops, .. } => ops,
+        }
+    }
+
+    /// In UTF-8.
+    fn text(&self) -> &[u8] {
+        match self {
+            Body::Short { len, text, .. } => text.get(..usize::from(*len)).unwrap_or_default(),
+            Body::Long { text, .. } => text,
+        }
+    }
+}
+
 /// What few statements have.
 #[derive(Debug, Default)]
 pub(crate) struct Extras {
@@ -144,8 +187,7 @@ pub(crate) struct Extras {
 /// A document, compiled: immutable, and shared by all who have the policy.
 #[derive(Debug)]
 pub struct CompiledPolicy {
-    pub(crate) text: Box<str>,
-    pub(crate) ops: Box<[Op]>,
+    pub(crate) body: Body,
     pub(crate) statements: Statements,
     pub(crate) extras: Option<Box<Extras>>,
     /// Where there are many statements.
@@ -173,18 +215,24 @@ impl CompiledPolicy {
         Signature::of_all(self.statements().iter().map(|statement| &statement.signature))
     }
 
-    pub(crate) fn text(&self, span: Span) -> &str {
+    pub(crate) fn bytes(&self, span: Span) -> &[u8] {
         let (start, len) = (span.start as usize, span.len as usize);
-        self.text.get(start..start + len).unwrap_or_default()
+        self.body.text().get(start..start + len).unwrap_or_default()
+    }
+
+    /// Reads it once more: for where a decision does not come by, or seldom.
+    pub(crate) fn text(&self, span: Span) -> &str {
+        // INVARIANT: spans are of whole texts.
+        str::from_utf8(self.bytes(span)).unwrap_or_default()
     }
 
     pub(crate) fn slice(&self, start: u32, end: u32) -> &[Op] {
-        self.ops.get(start as usize..end as usize).unwrap_or_default()
+        self.body.ops().get(start as usize..end as usize).unwrap_or_default()
     }
 
-    pub(crate) fn default_of(&self, default: u16) -> Option<&str> {
+    pub(crate) fn default_of(&self, default: u16) -> Option<&[u8]> {
         let place = usize::from(default).checked_sub(1)?;
-        self.extras.as_ref()?.defaults.get(place).map(|span| self.text(*span))
+        self.extras.as_ref()?.defaults.get(place).map(|span| self.bytes(*span))
     }
 
     pub(crate) fn principals(&self, statement: &Statement) -> Option<&Clause<PrincipalElement>> {
@@ -221,6 +269,6 @@ mod tests {
     #[test]
     fn a_step_is_small() {
         assert_eq!(size_of::<Op>(), 12);
-        assert_eq!(size_of::<CompiledPolicy>(), 88);
+        assert_eq!(size_of::<CompiledPolicy>(), 376);
     }
 }

@@ -151,10 +151,10 @@ impl<'a> Prepared<'a> {
     }
 
     /// The key's place in the context. `key` is in lower case, `hash` is its [`key_hash`].
-    pub(crate) fn find(&self, key: &str, hash: u16) -> Option<(usize, Value<'a>)> {
+    pub(crate) fn find(&self, key: &[u8], hash: u16) -> Option<(usize, Value<'a>)> {
         let is_it = |place: usize| {
             let (own, value) = self.context.get(place)?;
-            own.eq_ignore_ascii_case(key).then_some((place, *value))
+            own.as_bytes().eq_ignore_ascii_case(key).then_some((place, *value))
         };
         match self.hashes {
             Some(hashes) => (0..)
@@ -272,7 +272,7 @@ fn hash_keys<'s>(
     // Bits of the hashes so far: most contexts need no comparison.
     let mut seen = 0_u64;
     for (place, (key, _)) in context.iter().enumerate() {
-        let hash = key_hash(key);
+        let hash = key_hash(key.as_bytes());
         let bit = 1 << (hash % 64);
         let may_stand_twice = seen & bit != 0;
         let before = own.iter().zip(context).take(place);
@@ -308,8 +308,8 @@ pub(crate) fn hash(bytes: &[u8]) -> u64 {
 }
 
 /// Sees no case in ASCII letters.
-pub(crate) fn key_hash(key: &str) -> u16 {
-    let [low, high, ..] = hash_of(key.as_bytes(), 0x2020_2020_2020_2020).to_le_bytes();
+pub(crate) fn key_hash(key: &[u8]) -> u16 {
+    let [low, high, ..] = hash_of(key, 0x2020_2020_2020_2020).to_le_bytes();
     u16::from_le_bytes([low, high])
 }
 

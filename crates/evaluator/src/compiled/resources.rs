@@ -99,7 +99,7 @@ fn matches(
                 }
             }
             // It holds five colons, so that it covers the first five parts or none.
-            if !text.starts_with(policy.text(*prefix)) {
+            if !text.as_bytes().starts_with(policy.bytes(*prefix)) {
                 return Truth::False;
             }
             let [.., own] = parts;
@@ -180,7 +180,7 @@ fn has_wildcard_type(pattern: &View<'_>) -> bool {
         match item {
             Item::One | Item::Many => return !pattern.is_lone_many(),
             Item::Written(text) | Item::Brought(text) => {
-                if text.contains(['/', ':']) {
+                if memchr::memchr2(b'/', b':', text).is_some() {
                     return false;
                 }
             }

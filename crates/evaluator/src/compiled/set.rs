@@ -31,10 +31,18 @@ struct Member {
 #[derive(Debug)]
 struct Combined {
     index: Index,
-    /// One of each statement, and its signature.
-    units: Box<[(Signature, Unit)]>,
+    /// One of each statement.
+    units: Box<[Known]>,
     /// Statements that are equal to a unit, by its place; in order.
     repeats: Box<[(u32, Unit)]>,
+}
+
+/// A statement, with what decides about it near at hand.
+#[derive(Debug)]
+struct Known {
+    signature: Signature,
+    policy: Arc<CompiledPolicy>,
+    unit: Unit,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -68,7 +76,7 @@ impl CompiledSet {
         mut visit: impl FnMut(u32, u32, Applies),
     ) {
         if let Some(combined) = &self.combined
-            && combined.visit(&self.policies, request, role, &mut visit).is_ok()
+            && combined.visit(request, role, &mut visit).is_ok()
         {
             return;
         }
@@ -124,33 +132,34 @@ impl Combined {
                 let next = u32::try_from(units.len()).unwrap_or(u32::MAX);
                 let first = *known.entry(identity(&member.policy, own)).or_insert(next);
                 if first == next {
-                    units.push((own.signature, unit))
+                    let policy = Arc::clone(&member.policy);
+                    units.push(Known { signature: own.signature, policy, unit });
                 } else {
                     repeats.push((first, unit))
                 }
             }
         }
         repeats.sort_unstable();
-        let found = units.iter().filter_map(|(_, unit)| find(policies, *unit));
+        let found =
+            units.iter().filter_map(|known: &Known| Some((&*known.policy, known.statement()?)));
         let index = Index::new(found);
         Self { index, units: units.into_boxed_slice(), repeats: repeats.into_boxed_slice() }
     }
 
     fn visit(
         &self,
-        policies: &[Member],
         request: &Prepared<'_>,
         role: &Role<'_>,
         visit: &mut impl FnMut(u32, u32, Applies),
     ) -> Result<(), super::index::Overflow> {
-        let unit = |place: u32| self.units.get(place as usize).copied();
+        let unit = |place: u32| self.units.get(place as usize);
         let may_concern = |place| {
-            unit(place).is_some_and(|(signature, _)| signature.may_concern(&request.signature))
+            unit(place).is_some_and(|known| known.signature.may_concern(&request.signature))
         };
         self.index.visit(request, may_concern, |place| {
-            let Some((_, unit)) = unit(place) else { return };
-            let Some((policy, statement)) = find(policies, unit) else { return };
-            let Some(found) = applies(policy, statement, request, role) else { return };
+            let Some(known) = unit(place) else { return };
+            let Some(found) = known.applies(request, role) else { return };
+            let unit = known.unit;
             visit(unit.policy, unit.statement, found);
             let first = self.repeats.partition_point(|(other, _)| *other < place);
             let equal = self.repeats.iter().skip(first).take_while(|(other, _)| *other == place);
@@ -161,9 +170,14 @@ impl Combined {
     }
 }
 
-fn find(policies: &[Member], unit: Unit) -> Option<(&CompiledPolicy, &Statement)> {
-    let policy = &policies.get(unit.policy as usize)?.policy;
-    Some((policy, policy.statements().get(unit.statement as usize)?))
+impl Known {
+    fn statement(&self) -> Option<&Statement> {
+        self.policy.statements().get(self.unit.statement as usize)
+    }
+
+    fn applies(&self, request: &Prepared<'_>, role: &Role<'_>) -> Option<Applies> {
+        applies(&self.policy, self.statement()?, request, role)
+    }
 }
 
 /// What a statement says, spelt out: two that say the same have the same. A statement with principals is only equal to itself,
@@ -173,12 +187,12 @@ fn identity(policy: &CompiledPolicy, statement: &Statement) -> Vec<u8> {
         "{:?} {} {:?}",
         statement.effect,
         statement.flags,
-        policy.principals(statement).map(|_| (policy.text.as_ptr(), statement)),
+        policy.principals(statement).map(|_| (std::ptr::from_ref(policy), statement)),
     )
     .into_bytes();
     let mut text = |span: Span| {
         bytes.extend_from_slice(&span.len.to_le_bytes());
-        bytes.extend_from_slice(policy.text(span).as_bytes());
+        bytes.extend_from_slice(policy.bytes(span));
     };
     let mut steps = Vec::new();
     let own = policy.slice(statement.actions, statement.end);
@@ -194,7 +208,7 @@ fn identity(policy: &CompiledPolicy, statement: &Statement) -> Vec<u8> {
                 if let Some(default) = policy.default_of(*default) {
                     let len = u32::try_from(default.len()).unwrap_or(u32::MAX);
                     text(Span { start: 0, len: 0 });
-                    steps.push(format!("default {len} {default}"));
+                    steps.push(format!("default {len} {default:?}"));
                 }
                 std::mem::discriminant(op)
             }

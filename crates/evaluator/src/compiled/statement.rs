@@ -69,7 +69,7 @@ fn is_listed(policy: &CompiledPolicy, statement: &Statement, request: &Prepared<
     let (literals, patterns) = policy.actions(statement);
     let own = request.action.as_bytes();
     let text = |op: &Op| match op {
-        Op::Literal(span) => policy.text(*span).as_bytes(),
+        Op::Literal(span) => policy.bytes(*span),
         _ => &[],
     };
     let found = if literals.len() <= FEW_ACTIONS {

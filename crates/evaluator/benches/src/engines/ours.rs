@@ -137,6 +137,47 @@ impl Engine for Reference {
     }
 }
 
+/// A request as it comes in: one buffer, and where its texts end.
+struct Message {
+    buffer: Box<str>,
+    ends: [u32; 6],
+}
+
+impl Message {
+    fn new(text: &Text) -> Self {
+        let [(_, ip), (_, team), (_, hold)] = text.context.as_slice() else {
+            unreachable!("a request of orders has three keys");
+        };
+        let mut buffer = String::new();
+        let ends = [&text.principal, &text.action, &text.resource, ip, team, hold].map(|part| {
+            buffer.push_str(part);
+            u32::try_from(buffer.len()).expect("a short request")
+        });
+        Self { buffer: buffer.into_boxed_str(), ends }
+    }
+
+    fn texts(&self) -> [&str; 6] {
+        let mut start = 0;
+        self.ends.map(|end| {
+            let text = &self.buffer[start..end as usize];
+            start = end as usize;
+            text
+        })
+    }
+}
+
+/// A principal's name in the map itself, as the floor's keys are.
+#[derive(PartialEq, Eq, Hash)]
+struct Name([u8; 24]);
+
+impl Name {
+    fn new(text: &str) -> Option<Self> {
+        let mut name = [0; 24];
+        name.get_mut(..text.len())?.copy_from_slice(text.as_bytes());
+        Some(Self(name))
+    }
+}
+
 pub fn compiled(workload: &Workload) -> Box<dyn Engine> {
     let by_principal = workload
         .by_principal()
@@ -146,11 +187,13 @@ pub fn compiled(workload: &Workload) -> Box<dyn Engine> {
             let name = format!("u{i}");
             let policies = own.into_iter().map(|policy| compile(&document(policy))).collect();
             let identity = CompiledSet::new(policies);
-            (name.clone(), CompiledEntry { principal: principal(&name), identity })
+            let entry = CompiledEntry { principal: principal(&name), identity };
+            (Name::new(&name).expect("a short name"), entry)
         })
         .collect();
-    let texts = workload.queries.iter().map(Text::from).collect();
-    Box::new(Compiled { by_principal, texts, account: account() })
+    let messages =
+        workload.queries.iter().map(|query| Message::new(&Text::from(query))).collect();
+    Box::new(Compiled { by_principal, messages, account: account() })
 }
 
 pub fn account() -> AccountId {
@@ -168,23 +211,25 @@ struct CompiledEntry {
 }
 
 struct Compiled {
-    by_principal: HashMap<String, CompiledEntry>,
-    texts: Vec<Text>,
+    by_principal: HashMap<Name, CompiledEntry>,
+    messages: Vec<Message>,
     account: AccountId,
 }
 
 impl Engine for Compiled {
     fn decide(&mut self, index: usize) -> Result<bool, Stopped> {
-        let text = &self.texts[index];
-        let Some(entry) = self.by_principal.get(&text.principal) else { return Ok(false) };
-        let [(a, x), (b, y), (c, z)] = text.context.as_slice() else {
-            return Err(Stopped("a request of orders has three keys".to_owned()));
-        };
-        let context = [(*a, Value::One(x)), (*b, Value::One(y)), (*c, Value::One(z))];
+        let [principal, action, resource, ip, team, hold] = self.messages[index].texts();
+        let entry = Name::new(principal).and_then(|name| self.by_principal.get(&name));
+        let Some(entry) = entry else { return Ok(false) };
+        let context = [
+            ("aws:SourceIp", Value::One(ip)),
+            ("order:team", Value::One(team)),
+            ("order:hold", Value::One(hold)),
+        ];
         let question = Question {
             principal: &entry.principal,
-            action: &text.action,
-            resource: &text.resource,
+            action,
+            resource,
             resource_account: Some(self.account),
             context: &context,
         };
