@@ -196,10 +196,7 @@ fn scalar(comparison: Comparison, policy: &CompiledPolicy, wanted: &Op, own: Own
         }
         (Op::Bool(wanted), Own::Bool(Some(value))) => Truth::from(*wanted == value),
         (Op::NetworkV4 { prefix_len, address }, Own::Address(Some(own))) => {
-            match Ipv4Net::new(Ipv4Addr::from_bits(*address), *prefix_len) {
-                Ok(network) => contains(IpNet::V4(network), own),
-                Err(_) => Truth::Unknown,
-            }
+            network_v4(*address, *prefix_len, own)
         }
         (Op::Network(place), Own::Address(Some(own))) => {
             match extras.and_then(|extras| extras.networks.get(*place as usize)) {
@@ -208,6 +205,19 @@ fn scalar(comparison: Comparison, policy: &CompiledPolicy, wanted: &Op, own: Own
             }
         }
         (_, _) => UNREADABLE,
+    }
+}
+
+fn network_v4(address: u32, prefix_len: u8, own: IpAddr) -> Truth {
+    let Ok(network) = Ipv4Net::new(Ipv4Addr::from_bits(address), prefix_len) else {
+        return Truth::Unknown;
+    };
+    match own {
+        IpAddr::V4(own) => {
+            let differs = own.to_bits() ^ network.addr().to_bits();
+            Truth::from(differs & network.netmask().to_bits() == 0)
+        }
+        IpAddr::V6(_) => contains(IpNet::V4(network), own),
     }
 }
 

@@ -387,8 +387,8 @@ fn allowed(
 ) -> Result<Reason, Reason> {
     let is_trust =
         policies.resource.as_ref().is_some_and(|policy| policy.policy_type == PolicyType::Trust);
-    let needs_trust =
-        is_trust || ROLE_ASSUMPTION.iter().any(|name| request.action.eq_ignore_ascii_case(name));
+    let needs_trust = is_trust
+        || ROLE_ASSUMPTION.iter().any(|name| request.action.eq_ignore_ascii_case(name.as_bytes()));
     let (granted, no_grant) = if needs_trust {
         (Reason::AllowedByTrustPolicy, Reason::NoTrustAllow)
     } else {
@@ -417,7 +417,9 @@ fn allowed(
         return Err(Reason::NotAllowedByScp);
     }
     // A session that chains must itself be allowed to set the source identity (RULES.md 41).
-    if request.action.eq_ignore_ascii_case(SET_SOURCE_IDENTITY) && is_chaining(request.principal) {
+    if request.action.eq_ignore_ascii_case(SET_SOURCE_IDENTITY.as_bytes())
+        && is_chaining(request.principal)
+    {
         own_right?;
         limited()?;
     }

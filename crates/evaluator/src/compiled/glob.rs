@@ -123,7 +123,12 @@ impl<'a> View<'a> {
 
     /// Whether the whole text matches.
     pub(crate) fn matches(&self, text: &str) -> bool {
-        self.matches_whole(text.as_bytes()).is_some()
+        self.matches_bytes(text.as_bytes())
+    }
+
+    /// Of a text in UTF-8.
+    pub(crate) fn matches_bytes(&self, text: &[u8]) -> bool {
+        self.matches_whole(text).is_some()
     }
 
     fn matches_whole(&self, text: &[u8]) -> Option<()> {

@@ -119,7 +119,7 @@ impl Index {
         let mut found = |unit| if may_concern(unit) { candidates.push(unit) } else { Ok(()) };
         self.find_by_values(request, &mut found)?;
         if !self.actions.slots.is_empty() {
-            self.actions.find(hash(request.action.as_bytes()), &mut found)?;
+            self.actions.find(hash(request.action), &mut found)?;
         }
         if let (Some(literals), ResourceText::Arn { parts: [.., resource], .. }) =
             (&self.literals, &request.resource)

@@ -114,8 +114,8 @@ pub(crate) struct Prepared<'a> {
     pub resource: ResourceText<'a>,
     pub context: &'a [(&'a str, Value<'a>)],
     resource_account: Option<AccountId>,
-    /// In lower case.
-    pub action: &'a str,
+    /// In lower case, and ASCII.
+    pub action: &'a [u8],
     /// Of each key of the context, in order; none if there are too many.
     hashes: Option<&'a [u16]>,
     /// The last value that was read as an address or as a date, by its place in the context plus one.
@@ -142,8 +142,7 @@ impl<'a> Prepared<'a> {
             resource,
             context: query.context,
             resource_account: query.resource_account,
-            // INVARIANT: it is ASCII.
-            action: std::str::from_utf8(action).unwrap_or_default(),
+            action,
             hashes,
             address: Cell::new((0, None)),
             date: Cell::new((0, None)),
@@ -214,24 +213,22 @@ fn account_id(text: &str) -> Option<AccountId> {
 
 /// The lengths of service, and of the name with its colon.
 fn lower_action(text: &str, buffer: &mut [u8; MAX_ACTION]) -> Result<(usize, usize), InvalidQuery> {
-    let mut colon = None;
-    for (place, byte) in text.bytes().enumerate() {
-        match byte {
-            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' => {}
-            b'-' if colon.is_none() => {}
-            b':' if colon.is_none() => colon = Some(place),
-            _ => return Err(InvalidQuery::Action),
-        }
-        if let Some(slot) = buffer.get_mut(place) {
-            *slot = byte.to_ascii_lowercase();
-        }
+    let colon = text.bytes().position(|byte| byte == b':').ok_or(InvalidQuery::Action)?;
+    let (service, name) = text.as_bytes().split_at_checked(colon).unwrap_or_default();
+    let (_, name) = name.split_first().ok_or(InvalidQuery::Action)?;
+    // Without a branch a letter: the first one that may not stand there is not asked for.
+    let is_name =
+        |text: &[u8]| text.iter().fold(true, |all, byte| all & byte.is_ascii_alphanumeric());
+    let is_service = service
+        .iter()
+        .fold(true, |all, byte| all & (byte.is_ascii_alphanumeric() | (*byte == b'-')));
+    if service.is_empty() || name.is_empty() || !is_service || !is_name(name) {
+        return Err(InvalidQuery::Action);
     }
-    match colon {
-        None | Some(0) => Err(InvalidQuery::Action),
-        Some(colon) if colon + 1 == text.len() => Err(InvalidQuery::Action),
-        Some(_) if text.len() > MAX_ACTION => Err(InvalidQuery::ActionTooLong),
-        Some(colon) => Ok((colon, text.len() - colon)),
-    }
+    let own = buffer.get_mut(..text.len()).ok_or(InvalidQuery::ActionTooLong)?;
+    own.copy_from_slice(text.as_bytes());
+    own.make_ascii_lowercase();
+    Ok((colon, text.len() - colon))
 }
 
 fn resource(text: &str) -> Result<ResourceText<'_>, InvalidQuery> {
@@ -249,9 +246,10 @@ fn resource(text: &str) -> Result<ResourceText<'_>, InvalidQuery> {
 /// What stands between the first five colons, and after them. `None` if there are fewer.
 pub(crate) fn six_parts(text: &str) -> Option<[&str; 6]> {
     let mut from = 0;
-    let mut colons = memchr::memchr_iter(b':', text.as_bytes());
+    // The parts are short: a search that prepares itself takes longer than looking.
+    let mut colons = text.bytes().enumerate().filter(|(_, byte)| *byte == b':');
     let mut next = || {
-        let to = colons.next()?;
+        let (to, _) = colons.next()?;
         let part = text.get(from..to);
         from = to + 1;
         part

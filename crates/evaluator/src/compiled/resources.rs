@@ -167,11 +167,16 @@ fn part_has_type(own: &[&str; 6]) -> bool {
 fn resource_part(pattern: &View<'_>, resource: &str, has_type: bool) -> Truth {
     if !pattern.matches(resource) {
         Truth::False
-    } else if has_type && resource.contains(['/', ':']) && has_wildcard_type(pattern) {
+    } else if has_type && has_separator(resource.as_bytes()) && has_wildcard_type(pattern) {
         Truth::Unknown
     } else {
         Truth::True
     }
+}
+
+/// `/` or `:`, with either of which a type ends.
+fn has_separator(text: &[u8]) -> bool {
+    text.iter().any(|byte| matches!(byte, b'/' | b':'))
 }
 
 /// K7: a wildcard before the first `/` or `:`. A resource part that is `*` alone is nobody's quarrel.
@@ -180,7 +185,7 @@ fn has_wildcard_type(pattern: &View<'_>) -> bool {
         match item {
             Item::One | Item::Many => return !pattern.is_lone_many(),
             Item::Written(text) | Item::Brought(text) => {
-                if memchr::memchr2(b'/', b':', text).is_some() {
+                if has_separator(text) {
                     return false;
                 }
             }

@@ -14,16 +14,25 @@ use super::statement::{Applies, Role, applies};
 /// Fewer policies are asked one by one.
 const MANY_POLICIES: usize = 32;
 
+/// So many lie in the set itself: an identity's ten managed policies, and two inline ones.
+const FEW_POLICIES: usize = FIRST_OF_MORE as usize;
+const FIRST_OF_MORE: u32 = 12;
+
 /// A union of policies, in their order.
-#[derive(Debug, Default)]
+///
+/// The signatures of the first policies lie side by side in the set: most policies have nothing to say to most requests, and are
+/// passed over without being looked for in memory.
+#[derive(Debug)]
 pub struct CompiledSet {
-    policies: Box<[Member]>,
+    signatures: [Signature; FEW_POLICIES],
+    few: [Option<Arc<CompiledPolicy>>; FEW_POLICIES],
+    /// Those after the few.
+    more: Box<[Member]>,
     combined: Option<Box<Combined>>,
 }
 
 #[derive(Debug)]
 struct Member {
-    /// The policy's own, near at hand: most policies have nothing to say to most requests.
     signature: Signature,
     policy: Arc<CompiledPolicy>,
 }
@@ -51,21 +60,32 @@ struct Unit {
     statement: u32,
 }
 
+impl Default for CompiledSet {
+    fn default() -> Self {
+        Self::new(Vec::new())
+    }
+}
+
 impl CompiledSet {
     #[must_use]
     pub fn new(policies: Vec<Arc<CompiledPolicy>>) -> Self {
-        let policies: Box<[Member]> = policies
-            .into_iter()
-            .map(|policy| Member { signature: policy.signature(), policy })
-            .collect();
         let combined =
             (policies.len() >= MANY_POLICIES).then(|| Box::new(Combined::new(&policies)));
-        Self { policies, combined }
+        let (mut signatures, mut few) = ([Signature::NOTHING; FEW_POLICIES], [const { None }; _]);
+        let mut policies = policies.into_iter();
+        let slots = signatures.iter_mut().zip(&mut few);
+        for ((signature, slot), policy) in slots.zip(policies.by_ref()) {
+            *signature = policy.signature();
+            *slot = Some(policy);
+        }
+        let more =
+            policies.map(|policy| Member { signature: policy.signature(), policy }).collect();
+        Self { signatures, few, more, combined }
     }
 
     /// The policies, in the order in which [`super::StatementRef::policy`] counts them.
     pub fn policies(&self) -> impl Iterator<Item = &Arc<CompiledPolicy>> {
-        self.policies.iter().map(|member| &member.policy)
+        self.few.iter().flatten().chain(self.more.iter().map(|member| &member.policy))
     }
 
     /// Calls `visit` with the place of every statement that applies: its policy's, and its own.
@@ -80,7 +100,16 @@ impl CompiledSet {
         {
             return;
         }
-        for (place, member) in (0..).zip(&self.policies) {
+        // All are asked before any is looked at, so that the processor need not guess.
+        let concerned = self.signatures.each_ref().map(|own| own.may_concern(&request.signature));
+        for ((place, policy), is_concerned) in (0..).zip(&self.few).zip(concerned) {
+            if is_concerned && let Some(policy) = policy {
+                visit_policy(policy, request, role, |statement, found| {
+                    visit(place, statement, found);
+                });
+            }
+        }
+        for (place, member) in (FIRST_OF_MORE..).zip(&self.more) {
             if member.signature.may_concern(&request.signature) {
                 visit_policy(&member.policy, request, role, |statement, found| {
                     visit(place, statement, found);
@@ -123,16 +152,16 @@ pub(crate) fn visit_policy(
 }
 
 impl Combined {
-    fn new(policies: &[Member]) -> Self {
+    fn new(policies: &[Arc<CompiledPolicy>]) -> Self {
         let mut known: HashMap<Vec<u8>, u32> = HashMap::new();
         let (mut units, mut repeats) = (Vec::new(), Vec::new());
-        for (place, member) in (0..).zip(policies) {
-            for (statement, own) in (0..).zip(member.policy.statements()) {
+        for (place, policy) in (0..).zip(policies) {
+            for (statement, own) in (0..).zip(policy.statements()) {
                 let unit = Unit { policy: place, statement };
                 let next = u32::try_from(units.len()).unwrap_or(u32::MAX);
-                let first = *known.entry(identity(&member.policy, own)).or_insert(next);
+                let first = *known.entry(identity(policy, own)).or_insert(next);
                 if first == next {
-                    let policy = Arc::clone(&member.policy);
+                    let policy = Arc::clone(policy);
                     units.push(Known { signature: own.signature, policy, unit });
                 } else {
                     repeats.push((first, unit))

@@ -25,17 +25,19 @@ const SERVICES: u32 = 8;
 const EVERY_NAME: u32 = !0 << SERVICES;
 
 impl Signature {
+    /// Of no statement at all: it concerns no request, as each has an action.
+    pub(crate) const NOTHING: Self = Self { actions: 0, values: !0, fragments: !0 };
+
     /// Whether a statement, or any of several, may apply to the request.
     pub(crate) fn may_concern(&self, request: &Signature) -> bool {
-        self.actions & request.actions == request.actions
-            && self.values & !request.values == 0
-            && self.fragments & !request.fragments == 0
+        (self.actions & request.actions == request.actions)
+            & (self.values & !request.values == 0)
+            & (self.fragments & !request.fragments == 0)
     }
 
     /// Of several statements: what all ask for.
     pub(crate) fn of_all<'a>(statements: impl IntoIterator<Item = &'a Signature>) -> Self {
-        let all = Self { actions: 0, values: !0, fragments: !0 };
-        statements.into_iter().fold(all, |all, one| Self {
+        statements.into_iter().fold(Self::NOTHING, |all, one| Self {
             actions: all.actions | one.actions,
             values: all.values & one.values,
             fragments: all.fragments & one.fragments,

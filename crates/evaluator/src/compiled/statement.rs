@@ -67,7 +67,7 @@ fn names_action(policy: &CompiledPolicy, statement: &Statement, request: &Prepar
 
 fn is_listed(policy: &CompiledPolicy, statement: &Statement, request: &Prepared<'_>) -> bool {
     let (literals, patterns) = policy.actions(statement);
-    let own = request.action.as_bytes();
+    let own = request.action;
     let text = |op: &Op| match op {
         Op::Literal(span) => policy.bytes(*span),
         _ => &[],
@@ -82,7 +82,7 @@ fn is_listed(policy: &CompiledPolicy, statement: &Statement, request: &Prepared<
     }
     let mut rest = patterns;
     while let Some((pieces, _, after)) = glob(rest) {
-        if View::new(policy, request, pieces).matches(request.action) {
+        if View::new(policy, request, pieces).matches_bytes(request.action) {
             return true;
         }
         rest = after;
