@@ -7,6 +7,8 @@ mod generated;
 
 use std::fs;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::thread;
 
 use countersign_evaluator::compiled::{
     self, CompiledAttached, CompiledSet, Layer, MAX_DETERMINING, Outcome, Policies, Program, Query,
@@ -167,22 +169,63 @@ fn check(world: &World, seen: &mut Seen, rng: &mut Rng, requests: usize, seed: u
     }
 }
 
+impl Seen {
+    fn add(&mut self, other: Seen) {
+        self.cases += other.cases;
+        for (own, others) in self.decisions.iter_mut().zip(other.decisions) {
+            *own += others;
+        }
+        self.reasons.extend(other.reasons);
+    }
+}
+
+const THREADS: u64 = 2;
+/// Requests to a world.
+const REQUESTS: usize = 20;
+
+/// Checks worlds until there were as many cases; worlds are told by their seeds, which the threads take in turns.
+fn check_worlds(
+    name: &str,
+    cases: u64,
+    first_seed: u64,
+    world: impl Fn(&mut Rng) -> World + Sync,
+) -> Seen {
+    let done = AtomicU64::new(0);
+    let work = |thread: u64| {
+        let mut seen = Seen::default();
+        let mut seed = first_seed + thread;
+        while seen.cases < cases.div_ceil(THREADS) {
+            let mut rng = Rng(seed);
+            let world = world(&mut rng);
+            check(&world, &mut seen, &mut rng, REQUESTS, seed);
+            seed += THREADS;
+            let total = done.fetch_add(REQUESTS as u64, Relaxed) + REQUESTS as u64;
+            if total % 1_000_000 < REQUESTS as u64 {
+                println!("{name}: {total} of {cases} cases");
+            }
+        }
+        seen
+    };
+    let mut seen = Seen::default();
+    thread::scope(|scope| {
+        let work = &work;
+        let threads: Vec<_> =
+            (0..THREADS).map(|thread| scope.spawn(move || work(thread))).collect();
+        // A thread that found a difference has panicked, and says which case it was.
+        threads.into_iter().for_each(|thread| seen.add(thread.join().unwrap()));
+    });
+    let [allowed, explicitly, implicitly] = seen.decisions;
+    println!(
+        "{name}: {allowed} allowed, {explicitly} explicitly denied, {implicitly} implicitly denied"
+    );
+    println!("{name}: {} cases, 0 differences", seen.cases);
+    seen
+}
+
 #[test]
 fn compiled_is_the_reference_whatever_the_order() {
     let cases = number("COUNTERSIGN_CASES", 100_000);
-    let first = number("COUNTERSIGN_SEED", 0);
-    let mut seen = Seen::default();
-    let mut seed = first;
-    while seen.cases < cases {
-        let mut rng = Rng(seed);
-        let world = World::new(&mut rng);
-        check(&world, &mut seen, &mut rng, 20, seed);
-        seed += 1;
-    }
-    println!(
-        "{} cases: {:?} allowed, explicitly and implicitly denied",
-        seen.cases, seen.decisions
-    );
+    let seen = check_worlds("worlds", cases, number("COUNTERSIGN_SEED", 0), World::new);
     if cases >= 10_000 {
         // The generator reaches every reason there is, and each decision often.
         assert_eq!(seen.reasons.len(), 19, "{:?}", seen.reasons);
@@ -190,21 +233,11 @@ fn compiled_is_the_reference_whatever_the_order() {
     }
 }
 
+/// Worlds of so many policies and statements that indexes find them.
 #[test]
 fn indexed_sets_are_the_reference() {
     let cases = number("COUNTERSIGN_CASES", 100_000) / 50;
-    let mut seen = Seen::default();
-    let mut seed = 1 << 32;
-    while seen.cases < cases {
-        let mut rng = Rng(seed);
-        let world = World::large(&mut rng);
-        check(&world, &mut seen, &mut rng, 20, seed);
-        seed += 1;
-    }
-    println!(
-        "{} cases: {:?} allowed, explicitly and implicitly denied",
-        seen.cases, seen.decisions
-    );
+    let seen = check_worlds("large worlds", cases, 1 << 32, World::large);
     assert!(seen.decisions.iter().all(|count| *count > cases / 100), "{:?}", seen.decisions);
 }
 
