@@ -128,6 +128,8 @@ fn main() {
     let accents = "é".repeat(LARGEST_CONTEXT / 4 - 10);
     let many: Vec<&str> = vec!["a"; LARGEST_CONTEXT / 2];
     let context = [("a:k", Value::One(&value))];
+    let long_arn = format!("a:a:a:a:a:{value}");
+    let arn = [("a:k", Value::One(&long_arn))];
     let with_variable = [("a:k", Value::One(&half)), ("a:v", Value::One(&half))];
     let short_variable =
         [("a:k", Value::One(&value)), ("a:v", Value::Many(&one)), ("a:w", Value::One("a"))];
@@ -138,7 +140,8 @@ fn main() {
         ("a wild piece", "StringLike", format!("*{}b", "a?".repeat(20)), &context[..]),
         ("a long wild piece", "StringLike", format!("*{}b*", "a?".repeat(2_400)), &context[..]),
         ("a long literal", "StringLike", format!("*{}b", "a".repeat(4_800)), &context[..]),
-        ("ARNs", "ArnLike", "*:*:*:*:*:*b".to_owned(), &context[..]),
+        ("ARNs, and a text that is none", "ArnLike", "*:*:*:*:*:*b".to_owned(), &context[..]),
+        ("ARNs", "ArnLike", "*:*:*:*:*:*a*b*".to_owned(), &arn[..]),
         ("a long variable", "StringLike", "*${a:v}b*".to_owned(), &with_variable[..]),
         (
             "a long variable and a wildcard",

@@ -36,6 +36,10 @@ pub(crate) struct Condition<'a> {
 #[derive(Debug, Clone, Copy)]
 enum Own<'a> {
     Text(&'a str),
+    /// Compared without case.
+    Caseless(&'a str),
+    /// Its parts; absent if it is no ARN.
+    Arn(Option<[&'a str; 6]>),
     Number(Option<Number<'a>>),
     Date(Option<Instant>),
     Bool(Option<bool>),
@@ -54,17 +58,13 @@ impl<'a> Own<'a> {
     ) -> Self {
         use Comparison as C;
         match comparison {
-            C::StringEquals
-            | C::StringNotEquals
-            | C::StringEqualsIgnoreCase
-            | C::StringNotEqualsIgnoreCase
-            | C::StringLike
-            | C::StringNotLike
-            | C::ArnEquals
-            | C::ArnLike
-            | C::ArnNotEquals
-            | C::ArnNotLike
-            | C::Null => Own::Text(text),
+            C::StringEquals | C::StringNotEquals | C::StringLike | C::StringNotLike | C::Null => {
+                Own::Text(text)
+            }
+            C::StringEqualsIgnoreCase | C::StringNotEqualsIgnoreCase => Own::Caseless(text),
+            C::ArnEquals | C::ArnLike | C::ArnNotEquals | C::ArnNotLike => {
+                Own::Arn(six_parts(text))
+            }
             C::NumericEquals
             | C::NumericNotEquals
             | C::NumericLessThan
@@ -154,7 +154,7 @@ impl Condition<'_> {
         while let Some((first, after)) = rest.split_first() {
             let (truth, after) = match glob(rest) {
                 Some((pieces, variables, after)) => {
-                    (pattern(comparison, policy, request, pieces, variables, text), after)
+                    (pattern(comparison, policy, request, pieces, variables, own), after)
                 }
                 None => (scalar(comparison, policy, first, own), after),
             };
@@ -180,7 +180,8 @@ fn of_any(value: Value<'_>, holds: impl Fn(&str) -> Truth) -> Truth {
 fn scalar(comparison: Comparison, policy: &CompiledPolicy, wanted: &Op, own: Own<'_>) -> Truth {
     let extras = policy.extras.as_deref();
     match (wanted, own) {
-        (Op::Literal(span), Own::Text(text)) => equal(comparison, policy, *span, text),
+        (Op::Literal(span), Own::Text(text)) => Truth::from(policy.bytes(*span) == text.as_bytes()),
+        (Op::Literal(span), Own::Caseless(text)) => equal_without_case(policy.text(*span), text),
         (Op::Literal(span), Own::Binary(Some(text))) => {
             Truth::from(policy.bytes(*span) == text.as_bytes())
         }
@@ -221,40 +222,6 @@ fn network_v4(address: u32, prefix_len: u8, own: IpAddr) -> Truth {
     }
 }
 
-fn equal(comparison: Comparison, policy: &CompiledPolicy, wanted: Span, value: &str) -> Truth {
-    use Comparison as C;
-    match comparison {
-        C::StringEqualsIgnoreCase | C::StringNotEqualsIgnoreCase => {
-            equal_without_case(policy.text(wanted), value)
-        }
-        C::StringEquals | C::StringNotEquals | C::StringLike | C::StringNotLike => {
-            Truth::from(policy.bytes(wanted) == value.as_bytes())
-        }
-        // INVARIANT: no other operator has literal texts for values.
-        C::NumericEquals
-        | C::NumericNotEquals
-        | C::NumericLessThan
-        | C::NumericLessThanEquals
-        | C::NumericGreaterThan
-        | C::NumericGreaterThanEquals
-        | C::DateEquals
-        | C::DateNotEquals
-        | C::DateLessThan
-        | C::DateLessThanEquals
-        | C::DateGreaterThan
-        | C::DateGreaterThanEquals
-        | C::Bool
-        | C::BinaryEquals
-        | C::IpAddress
-        | C::NotIpAddress
-        | C::ArnEquals
-        | C::ArnLike
-        | C::ArnNotEquals
-        | C::ArnNotLike
-        | C::Null => Truth::Unknown,
-    }
-}
-
 fn ordered(comparison: Comparison, order: Ordering) -> Truth {
     use Comparison as C;
     Truth::from(match comparison {
@@ -287,9 +254,8 @@ fn pattern(
     request: &Prepared<'_>,
     pieces: &[Op],
     variables: bool,
-    value: &str,
+    own: Own<'_>,
 ) -> Truth {
-    use Comparison as C;
     if variables {
         match fill(policy, request, pieces) {
             Filled::Ready => {}
@@ -299,33 +265,14 @@ fn pattern(
         }
     }
     let view = View::new(policy, request, pieces);
-    match comparison {
-        C::StringEquals | C::StringNotEquals | C::StringLike | C::StringNotLike => {
-            Truth::from(view.matches(value))
+    match own {
+        Own::Text(text) => Truth::from(view.matches(text)),
+        Own::Caseless(text) => pieces_without_case(&view, text),
+        Own::Arn(parts) => arn_like(&view, variables, parts, comparison.is_negated()),
+        // INVARIANT: no other operator has patterns for values.
+        Own::Number(_) | Own::Date(_) | Own::Bool(_) | Own::Address(_) | Own::Binary(_) => {
+            Truth::Unknown
         }
-        C::StringEqualsIgnoreCase | C::StringNotEqualsIgnoreCase => {
-            pieces_without_case(&view, value)
-        }
-        C::ArnEquals | C::ArnLike | C::ArnNotEquals | C::ArnNotLike => {
-            arn_like(&view, variables, value, comparison.is_negated())
-        }
-        C::NumericEquals
-        | C::NumericNotEquals
-        | C::NumericLessThan
-        | C::NumericLessThanEquals
-        | C::NumericGreaterThan
-        | C::NumericGreaterThanEquals
-        | C::DateEquals
-        | C::DateNotEquals
-        | C::DateLessThan
-        | C::DateLessThanEquals
-        | C::DateGreaterThan
-        | C::DateGreaterThanEquals
-        | C::Bool
-        | C::BinaryEquals
-        | C::IpAddress
-        | C::NotIpAddress
-        | C::Null => Truth::Unknown,
     }
 }
 
@@ -346,8 +293,7 @@ fn pieces_without_case(view: &View<'_>, value: &str) -> Truth {
 }
 
 /// Each of the six parts is matched on its own (RULES.md 11).
-fn arn_like(view: &View<'_>, variables: bool, value: &str, negated: bool) -> Truth {
-    let parts = six_parts(value);
+fn arn_like(view: &View<'_>, variables: bool, parts: Option<[&str; 6]>, negated: bool) -> Truth {
     // K5: a value that is no ARN, under a negated operator; and `*` alone, which live AWS lets match.
     if (negated && parts.is_none()) || view.is_lone_many() {
         return Truth::Unknown;
