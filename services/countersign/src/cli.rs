@@ -90,8 +90,30 @@ pub enum Command {
     /// Work with policy documents
     #[command(subcommand)]
     Policy(PolicyCommand),
+    /// Read the audit trail's files
+    #[command(subcommand)]
+    Audit(AuditCommand),
     /// Sign a proof of who you are, and print the ExchangeRequest for it (grpcurl cannot sign)
     Proof(ProofArgs),
+}
+
+/// Read the audit trail's files.
+#[derive(Debug, Subcommand)]
+pub enum AuditCommand {
+    /// Follow the chain through all files: any line that was changed, taken out or put in is named
+    #[command(
+        after_help = "The files are JSON lines: `tail -F countersign-data/audit/*.jsonl` shows events as they come.\n\
+        What was cut off at the very end shows in the number and hash of the last line: keep those elsewhere."
+    )]
+    Verify(VerifyArgs),
+}
+
+/// `countersign audit verify`.
+#[derive(Args, Debug)]
+pub struct VerifyArgs {
+    /// The folder with the files
+    #[arg(value_name = "DIR", default_value = "countersign-data/audit")]
+    pub folder: PathBuf,
 }
 
 /// Work with policy documents.

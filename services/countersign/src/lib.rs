@@ -4,6 +4,7 @@
 //! This is the one place that imports the three services' libraries. It starts them and talks to them over gRPC, and knows nothing
 //! of what they decide. What the subcommands print on standard output are results; logs and errors go to standard error.
 
+pub mod audit;
 pub mod cli;
 pub mod clients;
 pub mod credentials;

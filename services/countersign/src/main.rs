@@ -4,7 +4,8 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use countersign::{
-    cli::{Cli, Command, PolicyCommand},
+    audit,
+    cli::{AuditCommand, Cli, Command, PolicyCommand},
     demo,
     exit::Exit,
     policy_check, proof, simulate, up,
@@ -16,6 +17,7 @@ fn main() -> ExitCode {
         Command::Demo(args) => on_runtime(demo::run(args)),
         Command::Simulate(args) => simulate::run(&args),
         Command::Policy(PolicyCommand::Check(args)) => policy_check::run(&args),
+        Command::Audit(AuditCommand::Verify(args)) => audit::run(&args),
         Command::Proof(args) => proof::run(&args),
     };
     exit.into()

@@ -282,6 +282,18 @@ fn session_policies(claims: &Claims) -> Result<Vec<Arc<Document>>, Error> {
         .collect()
 }
 
+/// The ARNs that are asked about, for the audit trail; each once.
+pub fn about_what(view: &View, account: AccountId, asks: &[Ask<'_>]) -> Result<Vec<String>, Error> {
+    let mut arns = Vec::new();
+    for ask in asks {
+        let arn = about(view, account, &ask.on)?.arn;
+        if arn != "*" && !arns.contains(&arn) {
+            arns.push(arn);
+        }
+    }
+    Ok(arns)
+}
+
 /// What the question is about: its ARN, and what its own record says that policies ask about.
 #[derive(Default)]
 struct About {

@@ -20,6 +20,8 @@ pub struct Config {
     pub region: String,
     /// The parts of Countersign that may call as such.
     pub identities: ServiceIdentities,
+    /// The name of this process in the audit trail; another one in each process on one store.
+    pub process: String,
     /// How much an account may hold; IAM's own quotas by default.
     pub quotas: Quotas,
 }
@@ -28,6 +30,11 @@ impl Config {
     /// The embedded store's folder.
     pub fn store_folder(&self) -> PathBuf {
         self.data_dir.join("store")
+    }
+
+    /// The audit trail's folder.
+    pub fn audit_folder(&self) -> PathBuf {
+        self.data_dir.join("audit")
     }
 
     /// The key that secrets are sealed under.

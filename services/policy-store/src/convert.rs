@@ -6,7 +6,6 @@ use countersign_policy::{
     findings::{Finding, Severity},
 };
 use countersign_proto::policy::v1::{self as proto, FindingSeverity};
-use countersign_serve::Fault;
 
 use crate::{authz::Ask, error::Error, iam::name, layout};
 
@@ -18,11 +17,6 @@ pub fn bounded<'a>(asks: Vec<Ask<'a>>, permissions_boundary: &str) -> Result<Vec
     name::parse_policy_arn("permissions_boundary", permissions_boundary)?;
     let with = |ask: Ask<'a>| ask.with("iam:PermissionsBoundary", permissions_boundary);
     Ok(asks.into_iter().map(with).collect())
-}
-
-/// Refuses a field that is not implemented, if it is given.
-pub fn refuse(field: &'static str, given: bool) -> Result<(), Error> {
-    if given { Err(Fault::field_not_implemented(field).into()) } else { Ok(()) }
 }
 
 /// Which page of a list.

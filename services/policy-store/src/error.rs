@@ -145,6 +145,8 @@ impl From<Error> for Fault {
 fn code_of(reason: &str) -> Code {
     if reason.ends_with("NotFound") {
         Code::NotFound
+    } else if reason == "IdempotentParameterMismatch" {
+        Code::InvalidArgument
     } else if reason.starts_with("Duplicate") {
         Code::AlreadyExists
     } else {

@@ -1,10 +1,11 @@
 //! The wire: unwraps a request, hands it to its RPC in `rpc`, and wraps the answer. An RPC that a later version implements says so,
 //! behind the same door.
 
-use std::{future::Future, pin::Pin};
+use std::{future::Future, pin::Pin, sync::Arc};
 
 use countersign_proto::policy::v1::{policy_store_service_server::PolicyStoreService, *};
 use countersign_serve::Fault;
+use prost::Message;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming, transport::server::TcpConnectInfo};
 
@@ -20,7 +21,7 @@ type Answer<'a, T> = Pin<Box<dyn Future<Output = Result<Response<T>, Status>> + 
 /// Who calls, as the door wrote it down. Without the door there is nobody, and nobody may do anything.
 fn open<T>(
     event_name: &'static str,
-    options: WriteOptions,
+    (options, bytes): (WriteOptions, Arc<[u8]>),
     request: Request<T>,
 ) -> Result<(Call, T), Status> {
     let caller = request
@@ -33,7 +34,7 @@ fn open<T>(
         .get::<TcpConnectInfo>()
         .and_then(TcpConnectInfo::remote_addr)
         .map(|address| address.ip());
-    Ok((Call { caller, source, event_name, options }, request.into_inner()))
+    Ok((Call { caller, source, event_name, options, request: bytes }, request.into_inner()))
 }
 
 fn log(rpc: &'static str, caller: &Caller, outcome: Result<(), &crate::error::Error>) {
@@ -94,13 +95,15 @@ macro_rules! plain_writes {
 
 macro_rules! reads {
     ($($rpc:ident($request:ty) -> $response:ty;)*) => {
-        $(rpc!($rpc($request) -> $response, |_| WriteOptions::default());)*
+        $(rpc!($rpc($request) -> $response, |_| Default::default());)*
     };
 }
 
 macro_rules! writing {
     ($($rpc:ident($request:ty) -> $response:ty;)*) => {
-        $(rpc!($rpc($request) -> $response, <$request as WriteRequest>::options);)*
+        $(rpc!($rpc($request) -> $response, |request: &$request| {
+            (request.options(), request.encode_to_vec().into())
+        });)*
     };
 }
 
@@ -112,7 +115,7 @@ macro_rules! rpc {
             Self: 'b,
         {
             Box::pin(async move {
-                let options: fn(&$request) -> WriteOptions = $options;
+                let options: fn(&$request) -> (WriteOptions, Arc<[u8]>) = $options;
                 let options = options(request.get_ref());
                 let (call, message) = open(operation(stringify!($request)), options, request)?;
                 let (caller, event_name) = (call.caller.clone(), call.event_name);
@@ -132,7 +135,7 @@ macro_rules! later {
             Self: 'b,
         {
             Box::pin(async move {
-                open(operation(stringify!($request)), WriteOptions::default(), request)?;
+                open(operation(stringify!($request)), Default::default(), request)?;
                 Err(Fault::rpc_not_implemented(stringify!($rpc)).into())
             })
         }
@@ -275,6 +278,7 @@ impl PolicyStoreService for PolicyStore {
     }
 
     reads! {
+        lookup_events(LookupEventsRequest) -> LookupEventsResponse;
         get_resource_policy(GetResourcePolicyRequest) -> GetResourcePolicyResponse;
         list_organizational_units_for_parent(ListOrganizationalUnitsForParentRequest) -> ListOrganizationalUnitsForParentResponse;
         get_guardrail(GetGuardrailRequest) -> GetGuardrailResponse;
@@ -318,7 +322,6 @@ impl PolicyStoreService for PolicyStore {
         import_account_authorization_details(ImportAccountAuthorizationDetailsRequest) -> ImportAccountAuthorizationDetailsResponse;
         simulate_principal_policy(SimulatePrincipalPolicyRequest) -> SimulatePrincipalPolicyResponse;
         simulate_custom_policy(SimulateCustomPolicyRequest) -> SimulateCustomPolicyResponse;
-        lookup_events(LookupEventsRequest) -> LookupEventsResponse;
     }
 
     type WatchStream = ReceiverStream<Result<WatchResponse, Status>>;
@@ -327,7 +330,7 @@ impl PolicyStoreService for PolicyStore {
         &self,
         request: Request<Streaming<WatchRequest>>,
     ) -> Result<Response<Self::WatchStream>, Status> {
-        let (call, mut requests) = open("Watch", WriteOptions::default(), request)?;
+        let (call, mut requests) = open("Watch", Default::default(), request)?;
         let watcher = watch::Watcher::new(self.clone(), call);
         watcher.may_follow().await?;
         let start = watch::start(&mut requests).await?;

@@ -14,7 +14,7 @@ use countersign_proto::policy::v1::{
 };
 use prost::{DecodeError, Message};
 
-use crate::error::Error;
+use crate::{audit::AuditRecord, error::Error, request::DoneRequest};
 
 /// The account under which AWS's own managed policies stand.
 pub const AWS: &str = "aws";
@@ -286,6 +286,20 @@ pub const SPENT_PROOFS: &str = "x/proof/";
 /// `digest` is the SHA-256 of the replay key, in hex.
 pub fn spent_proof(digest: &str) -> Key<SpentProof> {
     Key::new(format!("{SPENT_PROOFS}{digest}"))
+}
+
+pub const AUDIT: &str = "x/audit/";
+
+/// An event of the audit trail; `order` is the time, so that the newest comes first.
+pub fn audit(order: &str, event_id: &str) -> Key<AuditRecord> {
+    Key::new(format!("{AUDIT}{order}/{event_id}"))
+}
+
+pub const DONE_REQUESTS: &str = "x/request/";
+
+/// A write that its caller named; `digest` is of the caller and the name.
+pub fn done_request(digest: &str) -> Key<DoneRequest> {
+    Key::new(format!("{DONE_REQUESTS}{digest}"))
 }
 
 /// Where records of a kind stand: what Watch carries. Whatever is not listed here (secrets, spent proofs, indexes) is not.

@@ -5,6 +5,7 @@
 //! judged here, by the same evaluator (`authz`).
 
 mod account;
+pub mod audit;
 mod authn;
 mod authz;
 mod config;
@@ -15,6 +16,7 @@ mod iam;
 mod keys;
 mod layout;
 mod managed;
+mod request;
 mod rpc;
 mod seal;
 mod seed;
@@ -36,6 +38,7 @@ use prost_types::Timestamp;
 use tokio::net::TcpListener;
 
 pub use account::ADMINISTRATOR;
+use audit::trail::{self, Trail};
 pub use config::Config;
 pub use iam::quota::{NoQuota, QuotaSetting, Quotas};
 pub use seal::{SealingKeyError, write_private};
@@ -46,6 +49,12 @@ pub const SERVICE_NAME: &str = "countersign.policy.v1.PolicyStoreService";
 
 /// Spent proofs are looked through so often.
 const SWEEP: Duration = Duration::from_secs(300);
+/// The trail is looked after at least so often.
+const TRAIL_RETRY: Duration = Duration::from_secs(5);
+/// Between two syncs of the trail.
+const TRAIL_PAUSE: Duration = Duration::from_millis(100);
+/// Old events are dropped so often, in seconds.
+const TRAIL_PRUNE: i64 = 3_600;
 
 /// Why the policy store did not start, or ended.
 #[derive(Debug, thiserror::Error)]
@@ -56,6 +65,14 @@ pub enum Error {
         /// The folder.
         path: PathBuf,
         /// The system's word.
+        error: std::io::Error,
+    },
+    /// The audit trail cannot be written.
+    #[error("cannot write the audit trail to `{}`: {error}", path.display())]
+    Audit {
+        /// The folder.
+        path: PathBuf,
+        /// Why not.
         error: std::io::Error,
     },
     /// The embedded store cannot be opened.
@@ -88,6 +105,10 @@ pub async fn serve(config: Config, listener: TcpListener, shutdown: Shutdown) ->
     let store: Arc<dyn Store> = Arc::new(SledStore::open(&folder, SledOptions::default())?);
     seed::seed(&store, &sealer, config.account, &config.root_credentials()).await?;
 
+    let process: Arc<str> = config.process.as_str().into();
+    let trail = Trail::open(&config.audit_folder(), process.clone())
+        .map_err(|error| Error::Audit { path: config.audit_folder(), error })?;
+
     let mut server = GrpcServer::new(FILE_DESCRIPTOR_SET, &[SERVICE_NAME]).await?;
     let policy_store = rpc::PolicyStore {
         store: store.clone(),
@@ -95,6 +116,7 @@ pub async fn serve(config: Config, listener: TcpListener, shutdown: Shutdown) ->
         followers: watch::Followers::default(),
         region: config.region.as_str().into(),
         quotas: config.quotas,
+        process: process.clone(),
         shutdown: shutdown.clone(),
     };
     let authenticator = authn::Authenticator {
@@ -106,10 +128,47 @@ pub async fn serve(config: Config, listener: TcpListener, shutdown: Shutdown) ->
     server.routes().add_service(Authenticated::new(service, authenticator));
     server.health().serving(&[SERVICE_NAME]).await;
 
-    let sweeping = tokio::spawn(sweep(store, shutdown.clone()));
+    let sweeping = tokio::spawn(sweep(store.clone(), shutdown.clone()));
+    let tracing = tokio::spawn(write_trail(store, trail, process, shutdown.clone()));
     let served = server.serve(listener, shutdown).await;
     sweeping.abort();
+    // It writes what the last commits left, and ends by itself.
+    let _ = tracing.await;
     Ok(served?)
+}
+
+/// Writes the audit trail on as commits come. A disk that is full stops nobody: the events are in the store until the files have them.
+async fn write_trail(
+    store: Arc<dyn Store>,
+    mut trail: Trail,
+    process: Arc<str>,
+    shutdown: Shutdown,
+) {
+    let mut head = store.watch_head();
+    let mut pruned = 0;
+    loop {
+        let is_over = tokio::select! {
+            () = shutdown.wait() => true,
+            changed = head.changed() => changed.is_err(),
+            () = tokio::time::sleep(TRAIL_RETRY) => false,
+        };
+        let now = now().seconds;
+        if let Err(error) = trail.catch_up(store.as_ref(), now).await {
+            tracing::error!(%error, "the audit trail cannot be written to its file; the store keeps it");
+        }
+        if now - pruned >= TRAIL_PRUNE {
+            pruned = now;
+            let written = trail.head().revision;
+            if let Err(error) = trail::prune(store.as_ref(), &process, written, now).await {
+                tracing::warn!(%error, "old audit events cannot be dropped from the store");
+            }
+        }
+        if is_over {
+            return;
+        }
+        // Several commits go into one sync.
+        tokio::time::sleep(TRAIL_PAUSE).await;
+    }
 }
 
 /// Drops spent proofs that would be refused for their age anyway.

@@ -87,6 +87,11 @@ impl View {
         }
     }
 
+    /// The number of the commit that wrote what stands at `key`; 0 if nothing does, or if it was not looked at.
+    pub fn version<R>(&self, key: &Key<R>) -> u64 {
+        self.entries.get(key.as_bytes()).and_then(Option::as_ref).map_or(0, |entry| entry.version)
+    }
+
     /// The record at `key`, which may change meanwhile: no precondition of anything.
     pub fn peek<R: Message + Default>(&self, key: &Key<R>) -> Result<Option<R>, Error> {
         let entry = self

@@ -226,6 +226,7 @@ async fn start_on(
         issuer: issuer.clone(),
         region: region.clone(),
         quotas: options.quotas,
+        process: "policy-store".to_owned(),
         identities: ServiceIdentities::default()
             .accept(ServiceName::Decision, decision_secret.clone())
             .accept(ServiceName::Gateway, gateway_secret.clone()),

@@ -7,6 +7,7 @@ use prost::Message;
 use crate::{
     error::Error,
     layout::{self, SpentProof},
+    request::DoneRequest,
 };
 
 /// A record is kept so long past its end, in seconds, whatever the clocks say.
@@ -21,7 +22,8 @@ pub async fn sweep(store: &dyn Store, now: i64) -> Result<usize, Error> {
         let end = |token: RevokedTokenRecord| token.expires.map_or(i64::MAX, |time| time.seconds);
         drop_past(store, layout::REVOKED_TOKENS, now, end)
     };
-    Ok(proofs.await? + tokens(store).await?)
+    let requests = drop_past(store, layout::DONE_REQUESTS, now, |done: DoneRequest| done.expires);
+    Ok(proofs.await? + tokens(store).await? + requests.await?)
 }
 
 async fn drop_past<R: Message + Default>(

@@ -2,6 +2,7 @@
 
 pub mod access_keys;
 pub mod accounts;
+pub mod audit;
 pub mod gateway;
 pub mod groups;
 pub mod organization;
@@ -21,10 +22,10 @@ use countersign_store::Store;
 use crate::{
     authn::Caller,
     authz::{self, Ask, Permit},
-    convert::{self, Uses},
+    convert::Uses,
     error::Error,
     iam::quota::Quotas,
-    layout,
+    layout, request,
     seal::Sealer,
     view::{self, Mode, Plan, View},
     watch::Followers,
@@ -38,6 +39,8 @@ pub struct PolicyStore {
     pub followers: Followers,
     pub region: Arc<str>,
     pub quotas: Quotas,
+    /// The name of this process in the audit trail.
+    pub process: Arc<str>,
     pub shutdown: Shutdown,
 }
 
@@ -50,6 +53,8 @@ pub struct Call {
     pub event_name: &'static str,
     /// What every write may be asked besides.
     pub options: WriteOptions,
+    /// The message of a write, as it was received; of a read, nothing.
+    pub request: Arc<[u8]>,
 }
 
 /// What every write may be asked besides; a read has none of it.
@@ -89,6 +94,13 @@ impl Call {
     }
 }
 
+/// What an operation ended with.
+struct Done<A> {
+    answer: A,
+    /// Of the first time, if this was a retry.
+    revision: Option<u64>,
+}
+
 impl PolicyStore {
     /// Runs an operation that only reads, for a caller that may do all that is asked.
     pub async fn read<T>(
@@ -107,8 +119,18 @@ impl PolicyStore {
         asks: &[Ask<'_>],
         operation: impl Fn(&View, &mut Plan, &Permit) -> Result<A, Error>,
     ) -> Result<A, Error> {
-        self.commit(call, |view, plan| operation(view, plan, &authz::permit(view, call, asks)?))
-            .await
+        request::check(call)?;
+        self.finish(call, |view, plan| {
+            let permit = authz::permit(view, call, asks)?;
+            if let Some((answer, revision)) = request::done(view, call, &self.sealer)? {
+                return Ok(Done { answer, revision: Some(revision) });
+            }
+            let about = authz::about_what(view, *permit.account(), asks)?;
+            let answer = operation(view, plan, &permit)?;
+            self.leave_traces(view, plan, call, about, &answer)?;
+            Ok(Done { answer, revision: None })
+        })
+        .await
     }
 
     /// Runs an operation that only reads, for whom the caller has been found to be already.
@@ -122,12 +144,41 @@ impl PolicyStore {
         call: &Call,
         operation: impl Fn(&View, &mut Plan) -> Result<A, Error>,
     ) -> Result<A, Error> {
-        let WriteOptions { validate_only, request_id } = &call.options;
-        convert::refuse("request_id", !request_id.is_empty())?;
-        let mode = if *validate_only { Mode::Validate } else { Mode::Write };
-        let (mut answer, revision) =
-            view::write(&self.store, crate::now(), mode, operation).await?;
-        *answer.revision() = revision.to_string();
+        self.finish(call, |view, plan| {
+            let answer = operation(view, plan)?;
+            self.leave_traces(view, plan, call, Vec::new(), &answer)?;
+            Ok(Done { answer, revision: None })
+        })
+        .await
+    }
+
+    /// What every write leaves besides, in its own transaction: its audit record, and its answer if the caller named it.
+    fn leave_traces<A: Written>(
+        &self,
+        view: &View,
+        plan: &mut Plan,
+        call: &Call,
+        about: Vec<String>,
+        answer: &A,
+    ) -> Result<(), Error> {
+        let bytes = answer.encode_to_vec();
+        request::remember(view, plan, call, &bytes, &self.sealer)?;
+        crate::audit::record(view, plan, call, about, &bytes, &self.process)
+    }
+
+    async fn finish<A: Written>(
+        &self,
+        call: &Call,
+        operation: impl Fn(&View, &mut Plan) -> Result<Done<A>, Error>,
+    ) -> Result<A, Error> {
+        let mode = if call.options.validate_only { Mode::Validate } else { Mode::Write };
+        let (done, revision) = view::write(&self.store, crate::now(), mode, operation).await?;
+        let Done { mut answer, revision: first } = done;
+        // A retry is answered with the revision of the first.
+        *answer.revision() = match first {
+            Some(number) => format!("{}:{number}", self.store.id()),
+            None => revision.to_string(),
+        };
         Ok(answer)
     }
 

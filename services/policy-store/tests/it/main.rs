@@ -8,6 +8,7 @@
 )]
 
 mod accounts;
+mod audit;
 mod groups;
 mod keys;
 mod life;

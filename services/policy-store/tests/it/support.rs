@@ -85,6 +85,7 @@ impl TestStore {
             issuer: ISSUER.to_owned(),
             region: "us-east-1".to_owned(),
             quotas: self.quotas,
+            process: "test".to_owned(),
             identities: ServiceIdentities::default()
                 .accept(ServiceName::Gateway, self.gateway.clone())
                 .accept(ServiceName::Decision, self.decision.clone()),
