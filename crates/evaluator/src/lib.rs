@@ -11,6 +11,7 @@
 pub mod compiled;
 mod conditions;
 pub mod context;
+mod entities;
 pub mod explain;
 mod matching;
 pub mod policies;

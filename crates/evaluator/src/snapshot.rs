@@ -15,6 +15,8 @@ use countersign_policy::principal::IamArn;
 use imbl::OrdMap;
 
 use crate::compiled::Program;
+pub use crate::entities::Name;
+use crate::entities::{Entities, Entity, Names};
 use crate::policies::{Attached, PolicyType};
 use crate::principal::Realm;
 
@@ -42,24 +44,39 @@ impl AccountEntry {
     }
 }
 
+/// There may be a million of them: no field has room to grow.
 #[derive(Debug, Clone)]
 pub struct UserEntry {
     pub account: AccountId,
     /// `aws`
-    pub partition: String,
+    pub partition: Name,
     /// `/`, or `/team/`.
-    pub path: String,
-    pub name: String,
+    pub path: Name,
+    pub name: Box<str>,
     /// `AIDA…`
-    pub unique_id: String,
-    pub inline: Vec<Attached>,
+    pub unique_id: Box<str>,
+    pub inline: Box<[Attached]>,
     /// ARNs of managed policies.
-    pub attached: Vec<Arc<str>>,
+    pub attached: Box<[Name]>,
     /// ARN of the boundary's managed policy.
-    pub boundary: Option<Arc<str>>,
+    pub boundary: Option<Name>,
     pub tags: BTreeMap<String, String>,
     /// The unique ids of the groups that it is in.
-    pub groups: Vec<Arc<str>>,
+    pub groups: Box<[Name]>,
+}
+
+impl Entity for UserEntry {
+    fn account(&self) -> AccountId {
+        self.account
+    }
+
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn unique_id(&self) -> &str {
+        &self.unique_id
+    }
 }
 
 /// A group: what its members have besides their own.
@@ -69,17 +86,17 @@ pub struct GroupEntry {
     pub unique_id: Arc<str>,
     pub inline: Vec<Attached>,
     /// ARNs of managed policies.
-    pub attached: Vec<Arc<str>>,
+    pub attached: Vec<Name>,
 }
 
 impl UserEntry {
     #[must_use]
     pub fn arn(&self) -> IamArn {
         IamArn::User {
-            partition: self.partition.clone(),
+            partition: self.partition.to_string(),
             account: self.account,
-            path: self.path.clone(),
-            name: self.name.clone(),
+            path: self.path.to_string(),
+            name: self.name.to_string(),
         }
     }
 }
@@ -88,17 +105,17 @@ impl UserEntry {
 pub struct RoleEntry {
     pub account: AccountId,
     /// `aws`
-    pub partition: String,
+    pub partition: Name,
     /// `/`, or `/team/`.
-    pub path: String,
+    pub path: Name,
     pub name: String,
     /// `AROA…`
     pub unique_id: String,
     pub inline: Vec<Attached>,
     /// ARNs of managed policies.
-    pub attached: Vec<Arc<str>>,
+    pub attached: Vec<Name>,
     /// ARN of the boundary's managed policy.
-    pub boundary: Option<Arc<str>>,
+    pub boundary: Option<Name>,
     pub tags: BTreeMap<String, String>,
     /// Of type [`PolicyType::Trust`].
     pub trust: Attached,
@@ -112,11 +129,25 @@ impl RoleEntry {
     #[must_use]
     pub fn arn(&self) -> IamArn {
         IamArn::Role {
-            partition: self.partition.clone(),
+            partition: self.partition.to_string(),
             account: self.account,
-            path: self.path.clone(),
+            path: self.path.to_string(),
             name: self.name.clone(),
         }
+    }
+}
+
+impl Entity for RoleEntry {
+    fn account(&self) -> AccountId {
+        self.account
+    }
+
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn unique_id(&self) -> &str {
+        &self.unique_id
     }
 }
 
@@ -185,10 +216,10 @@ struct CompiledGroup {
 #[derive(Debug, Clone, Default)]
 pub struct Snapshot {
     accounts: OrdMap<AccountId, AccountEntry>,
-    users: OrdMap<EntityKey, Arc<UserEntry>>,
-    users_by_id: OrdMap<String, EntityKey>,
-    roles: OrdMap<EntityKey, Arc<RoleEntry>>,
-    roles_by_id: OrdMap<String, EntityKey>,
+    users: Entities<UserEntry>,
+    roles: Entities<RoleEntry>,
+    /// Those that users, roles and groups hold.
+    names: Names,
     policies: OrdMap<Arc<str>, Arc<PolicyEntry>>,
     /// Managed policies, compiled: once each, whoever has them.
     programs: OrdMap<Arc<str>, Program>,
@@ -241,50 +272,42 @@ impl Snapshot {
     }
 
     /// Replaces the user of that name, if there is one.
-    pub fn put_user(&mut self, entry: UserEntry) {
+    pub fn put_user(&mut self, mut entry: UserEntry) {
         let key = entity_key(entry.account, &entry.name);
-        let unique_id = entry.unique_id.clone();
         if entry.inline.is_empty() {
             self.user_programs.remove(&key);
         } else {
-            self.user_programs.insert(key.clone(), compiled(&entry.inline));
+            self.user_programs.insert(key, compiled(&entry.inline));
         }
-        if let Some(old) = self.users.insert(key.clone(), Arc::new(entry)) {
-            self.users_by_id.remove(&old.unique_id);
-        }
-        self.users_by_id.insert(unique_id, key);
+        self.names.share([&mut entry.partition, &mut entry.path]);
+        self.names.share(entry.attached.iter_mut().chain(&mut entry.boundary));
+        self.names.share(&mut entry.groups);
+        self.users.put(entry);
     }
 
     pub fn remove_user(&mut self, account: AccountId, name: &str) {
-        let key = entity_key(account, name);
-        self.user_programs.remove(&key);
-        if let Some(old) = self.users.remove(&key) {
-            self.users_by_id.remove(&old.unique_id);
-        }
+        self.user_programs.remove(&entity_key(account, name));
+        self.users.remove(account, name);
     }
 
     /// Replaces the role of that name, if there is one.
-    pub fn put_role(&mut self, entry: RoleEntry) {
-        let key = entity_key(entry.account, &entry.name);
-        let unique_id = entry.unique_id.clone();
+    pub fn put_role(&mut self, mut entry: RoleEntry) {
         let documents = entry.inline.iter().chain([&entry.trust]);
-        self.role_programs.insert(key.clone(), compiled(documents));
-        if let Some(old) = self.roles.insert(key.clone(), Arc::new(entry)) {
-            self.roles_by_id.remove(&old.unique_id);
-        }
-        self.roles_by_id.insert(unique_id, key);
+        let programs = compiled(documents);
+        self.role_programs.insert(entity_key(entry.account, &entry.name), programs);
+        self.names.share([&mut entry.partition, &mut entry.path]);
+        self.names.share(entry.attached.iter_mut().chain(&mut entry.boundary));
+        self.roles.put(entry);
     }
 
     pub fn remove_role(&mut self, account: AccountId, name: &str) {
-        let key = entity_key(account, name);
-        self.role_programs.remove(&key);
-        if let Some(old) = self.roles.remove(&key) {
-            self.roles_by_id.remove(&old.unique_id);
-        }
+        self.role_programs.remove(&entity_key(account, name));
+        self.roles.remove(account, name);
     }
 
     /// Replaces the group of that unique id, if there is one.
-    pub fn put_group(&mut self, entry: GroupEntry) {
+    pub fn put_group(&mut self, mut entry: GroupEntry) {
+        self.names.share(&mut entry.attached);
         let programs = compiled(&entry.inline);
         let unique_id = Arc::clone(&entry.unique_id);
         self.groups.insert(unique_id, Arc::new(CompiledGroup { entry, programs }));
@@ -335,23 +358,23 @@ impl Snapshot {
     /// The name's case does not count.
     #[must_use]
     pub fn user(&self, account: AccountId, name: &str) -> Option<&Arc<UserEntry>> {
-        self.users.get(&entity_key(account, name))
+        self.users.named(account, name)
     }
 
     #[must_use]
     pub fn user_by_id(&self, unique_id: &str) -> Option<&Arc<UserEntry>> {
-        self.users.get(self.users_by_id.get(unique_id)?)
+        self.users.with_id(unique_id)
     }
 
     /// The name's case does not count.
     #[must_use]
     pub fn role(&self, account: AccountId, name: &str) -> Option<&Arc<RoleEntry>> {
-        self.roles.get(&entity_key(account, name))
+        self.roles.named(account, name)
     }
 
     #[must_use]
     pub fn role_by_id(&self, unique_id: &str) -> Option<&Arc<RoleEntry>> {
-        self.roles.get(self.roles_by_id.get(unique_id)?)
+        self.roles.with_id(unique_id)
     }
 
     #[must_use]
@@ -398,11 +421,11 @@ impl Snapshot {
     }
 
     pub fn users(&self) -> impl Iterator<Item = &Arc<UserEntry>> {
-        self.users.values()
+        self.users.iter()
     }
 
     pub fn roles(&self) -> impl Iterator<Item = &Arc<RoleEntry>> {
-        self.roles.values()
+        self.roles.iter()
     }
 
     pub fn policies(&self) -> impl Iterator<Item = &Arc<PolicyEntry>> {

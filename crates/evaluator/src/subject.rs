@@ -16,7 +16,7 @@ use crate::compiled::Program;
 use crate::context::{Context, DuplicateKey};
 use crate::policies::{Attached, PolicySet, PolicyType};
 use crate::principal::{Principal, Session};
-use crate::snapshot::Snapshot;
+use crate::snapshot::{Name, Snapshot};
 
 /// Who asks, what is attached to them, and what is known of them.
 #[derive(Debug, Clone)]
@@ -118,7 +118,7 @@ impl Snapshot {
         let user =
             self.user(*account, name).filter(|user| user.arn() == *arn).ok_or_else(no_such_user)?;
         let mut keys = principal_keys(arn.to_string(), *account, "User", &user.unique_id)?;
-        keys.insert("aws:username", user.name.as_str())?;
+        keys.insert("aws:username", &*user.name)?;
         add_tags(&mut keys, &user.tags)?;
         let (mut identity, mut missing) = self.identity(&user.inline, &user.attached);
         let inline = self.user_programs(*account, name);
@@ -126,7 +126,7 @@ impl Snapshot {
         for group_id in &user.groups {
             // What a group that is not at hand would deny is unknown.
             let Some((group, inline)) = self.group(group_id) else {
-                missing.push(Arc::clone(group_id));
+                missing.push(Arc::from(group_id));
                 continue;
             };
             let (policies, absent) = self.identity(&group.inline, &group.attached);
@@ -137,7 +137,7 @@ impl Snapshot {
         Ok(Subject {
             principal: Principal::User {
                 arn: arn.clone(),
-                unique_id: Some(user.unique_id.clone()),
+                unique_id: Some(user.unique_id.to_string()),
             },
             identity,
             boundary: self.boundary(user.boundary.as_ref()),
@@ -187,7 +187,7 @@ impl Snapshot {
     pub fn session_subject(&self, facts: &SessionFacts) -> Result<Subject, SubjectError> {
         let role = self
             .role(facts.account, &facts.role_name)
-            .filter(|role| role.name == facts.role_name && role.partition == facts.partition)
+            .filter(|role| role.name == facts.role_name && *role.partition == *facts.partition)
             .ok_or_else(|| SubjectError::NoSuchRole(facts.role_name.clone()))?;
         if role.unique_id != facts.role_id {
             return Err(SubjectError::RoleRecreated(role.arn().to_string()));
@@ -247,16 +247,12 @@ impl Snapshot {
         Ok(without_policies(principal, keys))
     }
 
-    fn identity(
-        &self,
-        inline: &[Attached],
-        attached: &[Arc<str>],
-    ) -> (Vec<Attached>, Vec<Arc<str>>) {
+    fn identity(&self, inline: &[Attached], attached: &[Name]) -> (Vec<Attached>, Vec<Arc<str>>) {
         let (mut identity, mut missing) = (inline.to_vec(), Vec::new());
         for arn in attached {
             match self.policy(arn) {
                 Some(policy) => identity.push(policy.as_attached(PolicyType::Identity)),
-                None => missing.push(Arc::clone(arn)),
+                None => missing.push(Arc::from(arn)),
             }
         }
         (identity, missing)
@@ -266,15 +262,15 @@ impl Snapshot {
     fn programs(
         &self,
         inline: &[Program],
-        attached: &[Arc<str>],
-        boundary: Option<&Arc<str>>,
+        attached: &[Name],
+        boundary: Option<&Name>,
     ) -> Vec<Program> {
         let managed = attached.iter().chain(boundary).filter_map(|arn| self.program(arn));
         inline.iter().chain(managed).cloned().collect()
     }
 
     /// A boundary that is named, and gone, allows nothing.
-    fn boundary(&self, arn: Option<&Arc<str>>) -> Option<Vec<Attached>> {
+    fn boundary(&self, arn: Option<&Name>) -> Option<Vec<Attached>> {
         arn.map(|arn| {
             self.policy(arn)
                 .map(|policy| policy.as_attached(PolicyType::Boundary))

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use countersign_evaluator::snapshot::{
-    AccountEntry, BindingEntry, CallerKey, PolicyEntry, RoleEntry, UserEntry,
+    AccountEntry, BindingEntry, CallerKey, Name, PolicyEntry, RoleEntry, UserEntry,
 };
 use countersign_evaluator::subject::{external_subject, service_subject};
 use countersign_evaluator::{
@@ -26,12 +26,12 @@ fn tags(tags: &[(&str, &str)]) -> BTreeMap<String, String> {
 fn role(unique_id: &str) -> RoleEntry {
     RoleEntry {
         account: "111122223333".parse().unwrap(),
-        partition: "aws".to_owned(),
-        path: "/team/".to_owned(),
+        partition: Name::from("aws"),
+        path: Name::from("/team/"),
         name: "App".to_owned(),
         unique_id: unique_id.to_owned(),
         inline: Vec::new(),
-        attached: vec![Arc::from(MANAGED)],
+        attached: vec![Name::from(MANAGED)],
         boundary: None,
         tags: tags(&[("Team", "role"), ("env", "prod")]),
         trust: trust("Allow", "\"*\""),
@@ -45,15 +45,15 @@ fn snapshot() -> Snapshot {
     snapshot.put_account(AccountEntry::new("111122223333".parse().unwrap()));
     snapshot.put_user(UserEntry {
         account: "111122223333".parse().unwrap(),
-        partition: "aws".to_owned(),
-        path: "/".to_owned(),
-        name: "alice".to_owned(),
-        unique_id: "AIDAALICE".to_owned(),
-        inline: vec![attached(PolicyType::Identity, &all("Allow"))],
-        attached: Vec::new(),
+        partition: Name::from("aws"),
+        path: Name::from("/"),
+        name: "alice".into(),
+        unique_id: "AIDAALICE".into(),
+        inline: Box::new([attached(PolicyType::Identity, &all("Allow"))]),
+        attached: Box::default(),
         boundary: None,
         tags: tags(&[("team", "x")]),
-        groups: Vec::new(),
+        groups: Box::default(),
     });
     snapshot.put_role(role("AROAAPP"));
     let document =
@@ -232,7 +232,7 @@ fn policies_that_are_gone() {
     assert_eq!(ask(&snapshot.session_subject(&facts()).unwrap()), allowed);
     assert_eq!(ask(&snapshot.user_subject(&arn(USER)).unwrap()), allowed);
     let mut bounded = role("AROAAPP");
-    bounded.boundary = Some(Arc::from("arn:aws:iam::111122223333:policy/gone"));
+    bounded.boundary = Some(Name::from("arn:aws:iam::111122223333:policy/gone"));
     snapshot.put_role(bounded);
     let not_allowed = (Decision::ImplicitDeny, Reason::NotAllowedByBoundary);
     assert_eq!(ask(&snapshot.session_subject(&facts()).unwrap()), not_allowed);
@@ -257,11 +257,8 @@ fn entities_are_found_replaced_and_removed() {
     let mut snapshot = snapshot();
     let before = snapshot.clone();
     let account = "111122223333".parse().unwrap();
-    assert_eq!(
-        snapshot.user(account, "ALICE").map(|user| user.unique_id.as_str()),
-        Some("AIDAALICE")
-    );
-    assert_eq!(snapshot.user_by_id("AIDAALICE").map(|user| user.name.as_str()), Some("alice"));
+    assert_eq!(snapshot.user(account, "ALICE").map(|user| &*user.unique_id), Some("AIDAALICE"));
+    assert_eq!(snapshot.user_by_id("AIDAALICE").map(|user| &*user.name), Some("alice"));
     snapshot.put_role(role("AROANEW"));
     assert!(snapshot.role_by_id("AROAAPP").is_none());
     assert!(snapshot.role_by_id("AROANEW").is_some());

@@ -6,7 +6,7 @@ use std::{collections::BTreeMap, sync::Arc};
 use countersign_evaluator::{
     Attached, PolicyType, Realm, Resolved, ResolvedPrincipals,
     snapshot::{
-        AccountEntry, BindingEntry, CallerKey, GroupEntry, GuardrailEntry, GuardrailKind, Level,
+        AccountEntry, BindingEntry, CallerKey, GroupEntry, GuardrailEntry, GuardrailKind, Level, Name,
         Pattern, PolicyEntry, ResourcePolicyEntry, RoleEntry, UnitEntry, UserEntry,
     },
 };
@@ -86,8 +86,8 @@ fn inline(owner: &str, policies: &[proto::InlinePolicy]) -> Result<Vec<Attached>
         .collect()
 }
 
-fn attached(arns: &[String]) -> Vec<Arc<str>> {
-    arns.iter().map(|arn| arn.as_str().into()).collect()
+fn attached(arns: &[String]) -> Vec<Name> {
+    arns.iter().map(|arn| Name::from(arn.as_str())).collect()
 }
 
 /// A local account.
@@ -172,15 +172,15 @@ pub fn user(record: &proto::UserRecord) -> Result<UserEntry, Unreadable> {
     let owner = format!("user {}", record.user_name);
     Ok(UserEntry {
         account: account_id(&owner, &record.account_id)?,
-        partition: PARTITION.into(),
-        path: record.path.clone(),
-        name: record.user_name.clone(),
-        unique_id: record.user_id.clone(),
-        inline: inline(&owner, &record.inline_policies)?,
-        attached: attached(&record.attached_policy_arns),
+        partition: Name::from(PARTITION),
+        path: Name::from(record.path.as_str()),
+        name: record.user_name.as_str().into(),
+        unique_id: record.user_id.as_str().into(),
+        inline: inline(&owner, &record.inline_policies)?.into(),
+        attached: attached(&record.attached_policy_arns).into(),
         boundary: boundary(&record.permissions_boundary_arn),
         tags: tags(&record.tags),
-        groups: record.group_ids.iter().map(|id| id.as_str().into()).collect(),
+        groups: record.group_ids.iter().map(|id| Name::from(id.as_str())).collect(),
     })
 }
 
@@ -203,8 +203,8 @@ pub fn group(record: &proto::GroupRecord) -> Result<GroupEntry, Unreadable> {
     })
 }
 
-fn boundary(policy_arn: &str) -> Option<Arc<str>> {
-    (!policy_arn.is_empty()).then(|| policy_arn.into())
+fn boundary(policy_arn: &str) -> Option<Name> {
+    (!policy_arn.is_empty()).then(|| Name::from(policy_arn))
 }
 
 fn tags(tags: &[proto::Tag]) -> BTreeMap<String, String> {
@@ -226,8 +226,8 @@ pub fn role(record: &proto::RoleRecord) -> Result<RoleEntry, Unreadable> {
     };
     Ok(RoleEntry {
         account: account_id(&owner, &record.account_id)?,
-        partition: PARTITION.into(),
-        path: record.path.clone(),
+        partition: Name::from(PARTITION),
+        path: Name::from(record.path.as_str()),
         name: record.role_name.clone(),
         unique_id: record.role_id.clone(),
         inline: inline(&owner, &record.inline_policies)?,

@@ -135,7 +135,7 @@ impl World {
             }
             record::Record::User(user) => {
                 let entry = records::user(user)?;
-                let held = Held::User(entry.account, entry.name.clone());
+                let held = Held::User(entry.account, entry.name.to_string());
                 self.snapshot.put_user(entry);
                 held
             }

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Instant;
 
-use countersign_evaluator::snapshot::{AccountEntry, PolicyEntry, Snapshot, UserEntry};
+use countersign_evaluator::snapshot::{AccountEntry, Name, PolicyEntry, Snapshot, UserEntry};
 use countersign_policy::parse::parse;
 
 use crate::engines::{CANDIDATES, hash, ours};
@@ -47,6 +47,8 @@ pub fn engines(n: usize, only: &str, live: Live) -> String {
     table(&head.map(str::to_owned), &rows)
 }
 
+const LOOKUPS: usize = 100_000;
+
 /// Many principals that share few managed policies, ten each: bytes of the whole snapshot.
 pub fn shared(principals: usize, policies: usize, live: Live) -> String {
     let before = live();
@@ -67,25 +69,34 @@ pub fn shared(principals: usize, policies: usize, live: Live) -> String {
     for i in 0..principals {
         snapshot.put_user(UserEntry {
             account,
-            partition: "aws".to_owned(),
-            path: "/".to_owned(),
-            name: format!("user-{i}"),
-            unique_id: format!("AIDA{i:017}"),
-            inline: Vec::new(),
-            attached: (0..10).map(|_| Arc::clone(rng.pick(&arns))).collect(),
+            partition: Name::from("aws"),
+            path: Name::from("/"),
+            name: format!("user-{i}").into(),
+            unique_id: format!("AIDA{i:017}").into(),
+            inline: Box::default(),
+            // As they are read from records: each a text of its own.
+            attached: (0..10).map(|_| Name::from(&**rng.pick(&arns))).collect(),
             boundary: None,
             tags: BTreeMap::new(),
+            groups: Box::default(),
         });
     }
     let elapsed = start.elapsed();
     drop(workload);
     let bytes = live().saturating_sub(before);
+    let names: Vec<String> =
+        (0..LOOKUPS).map(|_| format!("user-{}", rng.below(principals))).collect();
+    let start = Instant::now();
+    let found = names.iter().filter(|name| snapshot.user(account, name).is_some()).count();
+    let lookup = start.elapsed();
+    assert_eq!(found, LOOKUPS);
     let row = vec![
         format!("{} users, ten each of {} managed policies", count(principals), count(policies)),
         three_digits(bytes as f64 / 1e6),
         count(bytes / principals),
         three_digits(elapsed.as_secs_f64()),
+        three_digits(lookup.as_secs_f64() * 1e6 / LOOKUPS as f64),
     ];
-    let head = ["snapshot", "MB", "bytes a user", "building, s"];
+    let head = ["snapshot", "MB", "bytes a user", "building, s", "us a lookup by name"];
     table(&head.map(str::to_owned), &[row])
 }

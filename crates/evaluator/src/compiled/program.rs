@@ -269,6 +269,6 @@ mod tests {
     #[test]
     fn a_step_is_small() {
         assert_eq!(size_of::<Op>(), 12);
-        assert_eq!(size_of::<CompiledPolicy>(), 376);
+        assert_eq!(size_of::<CompiledPolicy>(), 360);
     }
 }

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use countersign_benches::engines::{CANDIDATES, Candidate, cedar, hash, ours};
 use countersign_benches::report::{count, microseconds, table, three_digits};
@@ -41,7 +41,7 @@ impl Options {
             engines: vec![String::new()],
             rounds: if is_short { 3 } else { 7 },
             round: Duration::from_millis(if is_short { 10 } else { 120 }),
-            check: Duration::from_secs(if is_short { 3 } else { 60 }),
+            check: Duration::from_secs(if is_short { 3 } else { 6 }),
             parts: ["orders", "world", "memory"].map(str::to_owned).to_vec(),
         };
         let mut rest = arguments.iter();
@@ -117,11 +117,16 @@ fn run(options: &Options, arguments: &[String]) -> Result<(), String> {
     println!("{text}");
     if options.writes {
         let path: PathBuf = Path::new(env!("CARGO_MANIFEST_DIR")).join("../BENCHMARKS.md");
-        std::fs::write(&path, heading(arguments) + &text)
+        let written = std::fs::read_to_string(&path).unwrap_or_default();
+        let kept = written.find(MEASURED_ELSEWHERE).map_or("", |from| &written[from..]);
+        std::fs::write(&path, heading(arguments) + &text + "\n" + kept)
             .map_err(|error| format!("`{}`: {error}", path.display()))?;
     }
     Ok(())
 }
+
+/// Where the page goes on with what another program measured, which is kept.
+const MEASURED_ELSEWHERE: &str = "# The worst documents";
 
 fn heading(arguments: &[String]) -> String {
     let cores = cores().unwrap_or_else(|| "unknown".to_owned());
@@ -180,6 +185,7 @@ fn one_size(
     if !wanted.iter().any(|candidate| candidate.takes(shape, n)) {
         return Ok(Vec::new());
     }
+    let start = Instant::now();
     let workload = Workload::new(shape, n);
     let mut runners: Vec<Runner> = wanted
         .iter()
@@ -195,7 +201,7 @@ fn one_size(
     for _ in 0..options.rounds {
         runners.iter_mut().for_each(|runner| runner.round(expected.len(), options.round));
     }
-    eprintln!("{shape} {n}: done");
+    eprintln!("{shape} {n}: done in {} s", start.elapsed().as_secs());
     Ok(runners)
 }
 

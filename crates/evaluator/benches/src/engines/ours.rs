@@ -191,8 +191,7 @@ pub fn compiled(workload: &Workload) -> Box<dyn Engine> {
             (Name::new(&name).expect("a short name"), entry)
         })
         .collect();
-    let messages =
-        workload.queries.iter().map(|query| Message::new(&Text::from(query))).collect();
+    let messages = workload.queries.iter().map(|query| Message::new(&Text::from(query))).collect();
     Box::new(Compiled { by_principal, messages, account: account() })
 }
 
