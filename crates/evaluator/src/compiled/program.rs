@@ -135,6 +135,10 @@ impl Statements {
 /// The steps of a document, and the text that they point into. Those of a short document lie in the policy itself: whoever
 /// comes to it has all of it in neighbouring lines.
 #[derive(Debug)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "the large one is the common one, and lies in its policy to be found at once"
+)]
 pub(crate) enum Body {
     Short { steps: u8, ops: [Op; SHORT_OPS], len: u8, text: [u8; SHORT_TEXT] },
     Long { ops: Box<[Op]>, text: Box<[u8]> },
