@@ -6,8 +6,8 @@ use std::{collections::BTreeMap, sync::Arc};
 use countersign_evaluator::{
     Attached, PolicyType, Realm, Resolved, ResolvedPrincipals,
     snapshot::{
-        AccountEntry, BindingEntry, CallerKey, GroupEntry, GuardrailEntry, GuardrailKind, Level, Name,
-        Pattern, PolicyEntry, ResourcePolicyEntry, RoleEntry, UnitEntry, UserEntry,
+        AccountEntry, BindingEntry, CallerKey, GroupEntry, GuardrailEntry, GuardrailKind, Level,
+        Name, Pattern, PolicyEntry, ResourcePolicyEntry, RoleEntry, UnitEntry, UserEntry,
     },
 };
 use countersign_policy::{arn::AccountId, document::Document, parse};
