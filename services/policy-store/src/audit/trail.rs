@@ -192,7 +192,7 @@ impl Trail {
         loop {
             let changes = match store.changes_since(self.head.revision, AT_ONCE).await {
                 Ok(changes) => changes,
-                Err(StoreError::TooOld { .. }) => return self.from_the_store(store, now).await,
+                Err(StoreError::TooOld { .. }) => return self.take_from_store(store, now).await,
                 Err(error) => return Err(error.into()),
             };
             let Some(last) = changes.last().map(|change| change.number) else { break };
@@ -217,7 +217,7 @@ impl Trail {
     }
 
     /// The log of changes no longer goes back so far: the events themselves do.
-    async fn from_the_store(&mut self, store: &dyn Store, now: i64) -> Result<usize, TrailError> {
+    async fn take_from_store(&mut self, store: &dyn Store, now: i64) -> Result<usize, TrailError> {
         let (number, entries) = store.snapshot(&[layout::AUDIT.as_bytes()]).await?;
         let mut lines = Vec::new();
         for entry in entries {
