@@ -394,6 +394,12 @@ impl Snapshot {
         self.user_programs.get(&entity_key(account, name)).map_or(&[], |programs| programs)
     }
 
+    /// The role's trust policy, compiled.
+    #[must_use]
+    pub fn trust_program(&self, role: &RoleEntry) -> Option<&Program> {
+        self.role_programs(role.account, &role.name).last()
+    }
+
     /// The role's inline policies, compiled, in their order, and then its trust policy.
     #[must_use]
     pub fn role_programs(&self, account: AccountId, name: &str) -> &[Program] {

@@ -8,9 +8,8 @@ use std::{sync::Arc, time::Instant};
 
 use countersign_evaluator::{
     Context, Decision, ExternalPrincipal, PolicyType, Principal, Realm, Request, Resource,
-    ResourceArn, Subject, SubjectError, Verdict,
+    ResourceArn, Subject, SubjectError, Verdict, compiled,
     context::DuplicateKey,
-    reference,
     snapshot::{CallerKey, RoleEntry, Snapshot},
     subject::{external_subject, service_subject},
 };
@@ -161,9 +160,10 @@ fn ask(
     };
     let mut policies = subject.policy_set();
     policies.resource = Some(role.trust.clone());
+    policies.programs.extend(snapshot.trust_program(role).cloned());
     let account = Some(role.account);
     snapshot.add_guardrails(&mut policies, &request.principal, &request.action, account);
-    let verdict = reference::decide(&request, &policies);
+    let verdict = compiled::decide(&request, &policies);
     Ok((request, verdict))
 }
 

@@ -6,10 +6,13 @@
 
 use std::{net::IpAddr, sync::Arc, time::Instant};
 
-use countersign_evaluator::compiled::Program;
 use countersign_evaluator::{
     Attached, Context, Decision, Determining, PolicySet, Reason, Request, Resource, ResourceArn,
-    Subject, SubjectError, Verdict, context::DuplicateKey, reference, snapshot::RoleEntry,
+    Subject, SubjectError, Verdict,
+    compiled::{self, Program},
+    context::DuplicateKey,
+    reference,
+    snapshot::RoleEntry,
     subject::service_subject,
 };
 use countersign_policy::{arn::AccountId, principal::IamArn};
@@ -94,7 +97,7 @@ impl Matter {
         match self {
             Self::Open(matter) => {
                 let (request, policies) = matter.as_ref();
-                Judgement::of(reference::decide(request, policies), request)
+                Judgement::of(compiled::decide(request, policies), request)
             }
             Self::Settled(judgement) => judgement.clone(),
         }
@@ -229,7 +232,10 @@ fn consider(
     }
     // A role may be assumed only as its trust policy says, which the store knows: no identity policy is enough.
     if reference::is_role_assumption_action(&action) {
-        policies.resource = role_asked_about(world, &resource.arn).map(|role| role.trust.clone());
+        let role = role_asked_about(world, &resource.arn);
+        policies.resource = role.map(|role| role.trust.clone());
+        let program = role.and_then(|role| world.snapshot().trust_program(role));
+        policies.programs.extend(program.cloned());
     }
     world.snapshot().add_guardrails(&mut policies, &subject.principal, &action, account);
     let request = Request { principal: subject.principal, action, resource, context };
@@ -467,7 +473,7 @@ pub fn require(
     world.snapshot().add_guardrails(&mut policies, &subject.principal, &action, account);
     let request =
         Request { principal: subject.principal, action, resource: resource.clone(), context };
-    match reference::decide(&request, &policies).decision {
+    match compiled::decide(&request, &policies).decision {
         Decision::Allow => Ok(()),
         Decision::ExplicitDeny | Decision::ImplicitDeny => Err(denied()),
     }

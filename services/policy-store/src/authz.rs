@@ -10,7 +10,7 @@ use std::{borrow::Cow, collections::BTreeMap, sync::Arc};
 
 use countersign_evaluator::{
     Context, ContextValue, Reason, Request, Resource, SessionFacts, Snapshot, SubjectError,
-    reference, snapshot::ROOT, subject::Subject,
+    compiled, snapshot::ROOT, subject::Subject,
 };
 use countersign_policy::{arn::AccountId, document::Document, parse};
 use countersign_proto::policy::v1::Tag;
@@ -433,7 +433,7 @@ fn decide(
     };
     let mut policies = subject.policy_set();
     snapshot.add_guardrails(&mut policies, &request.principal, &request.action, Some(account));
-    let verdict = reference::decide(&request, &policies);
+    let verdict = compiled::decide(&request, &policies);
     if verdict.is_allow() { Ok(()) } else { Err(denied(why(verdict.reason))) }
 }
 
