@@ -189,7 +189,7 @@ impl<'a> Questions<'a> {
         while !self.policies[i].allows {
             i = self.rng.below(self.policies.len());
         }
-        let mut mode = if k % 2 == 0 { NOTHING } else { self.rng.below(5) };
+        let mut mode = if k.is_multiple_of(2) { NOTHING } else { self.rng.below(5) };
         let mut held = None;
         if mode == HELD {
             match self.held() {

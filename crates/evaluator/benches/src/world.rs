@@ -168,7 +168,7 @@ fn statement(p: usize, s: usize) -> Statement {
     let service = SERVICES[(p + s) % SERVICES.len()];
     let k = p * 10 + s;
     let name = |i: usize| format!("{}{}", VERBS[i % 6], NOUNS[(i / 2 + p) % 4]);
-    let names = if s % 3 == 0 {
+    let names = if s.is_multiple_of(3) {
         vec![format!("{}*", VERBS[k % 6]), name(k + 1), name(k + 2)]
     } else {
         (0..6).map(|i| name(k + i)).collect()

@@ -28,7 +28,7 @@ pub fn engine(workload: &Workload) -> Box<dyn Engine> {
 /// As long as a UUID, and as random.
 fn key(i: usize) -> Key {
     let mut rng = SplitMix64::new(i as u64);
-    let text = format!("{:016x}-{:019x}", rng.next(), rng.next());
+    let text = format!("{:016x}-{:019x}", rng.number(), rng.number());
     text.as_bytes().try_into().expect("16 + 1 + 19 bytes")
 }
 
