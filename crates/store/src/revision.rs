@@ -15,10 +15,13 @@ pub struct StoreId(Arc<str>);
 impl StoreId {
     /// A fresh id. Unique, not secret: it rests on the random seeds that the standard library takes from the system.
     pub(crate) fn fresh() -> Self {
+        Self(format!("{:016x}", Self::noise()).into())
+    }
+
+    /// A number that nobody outside can foretell, another each time.
+    pub(crate) fn noise() -> u64 {
         use std::hash::BuildHasher;
-        let number = std::hash::RandomState::new()
-            .hash_one((std::process::id(), std::time::SystemTime::now()));
-        Self(format!("{number:016x}").into())
+        std::hash::RandomState::new().hash_one((std::process::id(), std::time::SystemTime::now()))
     }
 
     pub fn as_str(&self) -> &str {

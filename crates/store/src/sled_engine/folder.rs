@@ -1,21 +1,60 @@
-//! The store's folder: its lock, what must be synced in it, the ballast, and opening sled there.
+//! The store's folder: its lock, its root, the ballast, and what must be synced.
 //!
-//! sled's own files are `db` (the log), `conf`, `snap.*` and the folder `blobs`; ours are `lock` and `ballast`.
+//! | name | what |
+//! | --- | --- |
+//! | `lock` | locked while a process has the store open |
+//! | `store` | the root: the store's id, and the [`Seal`] of its base; replaced whole, by a rename |
+//! | `base-`number | the base at that commit; any other than the root's is a leftover, and removed at the next start |
+//! | `log/` | the segments of the write-ahead log |
+//! | `ballast` | room on the disk, given back when sled needs it to open the base on a full one |
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
 
-use super::SledOptions;
-use crate::StoreError;
+use super::base::Seal;
+use super::recover;
+use crate::{StoreError, StoreId};
 
-/// sled writes a node over a quarter of a segment to `blobs/`, which it never syncs. A leaf holds up to 16 cells, one more
-/// until it is next visited, and 3 more while it takes in a neighbour: 20 of 64 KB and a key of 1 KB make 1.3 MB, more than
-/// a quarter of 4 MB, so segments are of 8.
-const SEGMENT_BYTES: usize = 8 << 20;
-/// A handle of this process's own that sled is still giving up holds the file this long at most.
-const PATIENCE: Duration = Duration::from_secs(5);
+const ROOT: &str = "store";
+const TITLE: &str = "countersign store, format 2";
+
+/// What the store is, in the folder: who, and from which base its log goes on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Root {
+    pub id: StoreId,
+    pub base: Seal,
+}
+
+impl Root {
+    fn encode(&self) -> String {
+        let Seal { number, entries, blocks, bytes, digest } = self.base;
+        let id = &self.id;
+        let text = format!(
+            "{TITLE}\nid {id}\nbase {number}\nentries {entries}\nblocks {blocks}\nbytes {bytes}\ndigest {digest}\n"
+        );
+        let checksum = crc32fast::hash(text.as_bytes());
+        format!("{text}checksum {checksum}\n")
+    }
+
+    /// Only what [`Root::encode`] writes is accepted.
+    fn decode(text: &str) -> Option<Self> {
+        let mut lines = text.lines().skip(1);
+        let mut field =
+            |name: &str| lines.next()?.strip_prefix(name)?.strip_prefix(' ').map(str::to_owned);
+        let root = Self {
+            id: field("id")?.parse().ok()?,
+            base: Seal {
+                number: field("base")?.parse().ok()?,
+                entries: field("entries")?.parse().ok()?,
+                blocks: field("blocks")?.parse().ok()?,
+                bytes: field("bytes")?.parse().ok()?,
+                digest: field("digest")?.parse().ok()?,
+            },
+        };
+        (root.encode() == text).then_some(root)
+    }
+}
 
 /// The folder, locked for this process until dropped.
 #[derive(Debug)]
@@ -27,7 +66,7 @@ pub(super) struct Folder {
 impl Folder {
     /// Makes the folder if need be, durably, and locks it.
     pub fn lock(path: &Path) -> Result<Self, StoreError> {
-        make_folder(&path.join("blobs")).map_err(|error| failed("create", path, &error))?;
+        make_folder(path).map_err(|error| failed("create", path, &error))?;
         let lock_path = path.join("lock");
         let lock = OpenOptions::new()
             .create(true)
@@ -42,82 +81,136 @@ impl Folder {
         }
     }
 
-    pub fn open_sled(&self, options: &SledOptions) -> Result<::sled::Db, StoreError> {
-        self.refuse_blobs()?;
-        let deadline = Instant::now() + PATIENCE;
-        loop {
-            let opened = ::sled::Config::new()
-                .path(&self.path)
-                .segment_size(SEGMENT_BYTES)
-                .cache_capacity(options.cache_capacity)
-                // Only the writer flushes: what is on disk is then what it acknowledged.
-                .flush_every_ms(None)
-                .open();
-            match opened {
-                Ok(db) => return Ok(db),
-                Err(::sled::Error::Io(error))
-                    if error.to_string().contains("could not acquire lock") =>
-                {
-                    if Instant::now() > deadline {
-                        return Err(StoreError::Locked { path: self.path.clone() });
-                    }
-                    std::thread::sleep(Duration::from_millis(10));
+    pub fn log(&self) -> PathBuf {
+        self.path.join("log")
+    }
+
+    pub fn base(&self, number: u64) -> PathBuf {
+        self.path.join(format!("base-{number}"))
+    }
+
+    /// The root; `None` for a folder that holds no store yet.
+    pub fn root(&self) -> Result<Option<Root>, StoreError> {
+        let path = self.path.join(ROOT);
+        let corrupt =
+            |what: String| Err(StoreError::Corrupt(format!("`{}`: {what}", path.display())));
+        match fs::read_to_string(&path) {
+            Ok(text) => match Root::decode(&text) {
+                Some(root) => Ok(Some(root)),
+                None if !text.starts_with(TITLE) => {
+                    corrupt("its format is not one this version knows".into())
                 }
-                Err(error) => return Err(super::store_error(&error)),
+                None => corrupt("it is not as it was written".into()),
+            },
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                self.refuse_others().map(|()| None)
             }
-        }
-    }
-
-    /// sled's own log file, to be synced by its own handle.
-    pub fn open_log(&self) -> Result<File, StoreError> {
-        let path = self.path.join("db");
-        OpenOptions::new()
-            .read(true)
-            .write(true)
-            .open(&path)
-            .map_err(|error| failed("open", &path, &error))
-    }
-
-    /// Makes sled's files and their names durable: sled leaves that to the file system.
-    pub fn sync(&self) -> Result<(), StoreError> {
-        let sync = || {
-            for entry in fs::read_dir(&self.path)? {
-                File::open(entry?.path())?.sync_all()?;
+            Err(error) if error.kind() == io::ErrorKind::InvalidData => {
+                corrupt("it is not text".into())
             }
-            File::open(&self.path)?.sync_all()
-        };
-        sync().map_err(|error| failed("sync", &self.path, &error))
-    }
-
-    pub fn refuse_blobs(&self) -> Result<(), StoreError> {
-        let path = self.path.join("blobs");
-        match fs::read_dir(&path).map(|mut entries| entries.next().is_none()) {
-            Ok(true) => Ok(()),
-            Ok(false) => Err(StoreError::BlobsNotEmpty { path }),
             Err(error) => Err(failed("read", &path, &error)),
         }
     }
 
-    /// Makes sure of room on the disk, which [`Folder::drop_ballast`] gives back when sled needs it to be opened again.
-    pub fn take_ballast(&self, bytes: u64) -> io::Result<()> {
-        let path = self.ballast_path();
+    /// Without a root, a folder may hold what a first start left that did not come to its end, and nothing else.
+    fn refuse_others(&self) -> Result<(), StoreError> {
+        for entry in fs::read_dir(&self.path).map_err(|error| failed("read", &self.path, &error))? {
+            let name = entry.map_err(|error| failed("read", &self.path, &error))?.file_name();
+            if !["lock", "log", "store.new"].iter().any(|own| name == *own)
+                || recover::holds_commits(&self.log())
+            {
+                let what = format!(
+                    "`{}` holds `{}` but no `{ROOT}`",
+                    self.path.display(),
+                    name.to_string_lossy()
+                );
+                return Err(StoreError::Corrupt(what));
+            }
+        }
+        Ok(())
+    }
+
+    /// Makes `root` the root, durably, in one step.
+    pub fn write_root(&self, root: &Root) -> Result<(), StoreError> {
+        let (path, new) = (self.path.join(ROOT), self.path.join("store.new"));
+        let write = || {
+            let mut file = File::create(&new)?;
+            file.write_all(root.encode().as_bytes())?;
+            file.sync_all()?;
+            fs::rename(&new, &path)?;
+            File::open(&self.path)?.sync_all()
+        };
+        write().map_err(|error| failed("write", &path, &error))
+    }
+
+    /// Makes the log's folder anew, durably.
+    pub fn make_log(&self) -> Result<PathBuf, StoreError> {
+        let log = self.log();
+        let make = || {
+            remove_folder(&log)?;
+            make_folder(&log)
+        };
+        make().map_err(|error| failed("create", &log, &error)).map(|()| log)
+    }
+
+    /// Removes every base but the one at `number`.
+    pub fn remove_other_bases(&self, number: u64) {
+        let kept = self.base(number);
+        for entry in fs::read_dir(&self.path).into_iter().flatten().flatten() {
+            let (path, name) = (entry.path(), entry.file_name());
+            if name.to_string_lossy().starts_with("base-")
+                && path != kept
+                && let Err(error) = remove_folder(&path)
+            {
+                tracing::warn!(%error, path = %path.display(), "an old base stays behind");
+            }
+        }
+    }
+
+    /// Makes sure of room on the disk, which [`Folder::drop_ballast`] gives back when sled needs it.
+    pub fn take_ballast(&self, bytes: u64) -> Result<(), StoreError> {
+        let path = self.path.join("ballast");
         if bytes == 0 || fs::metadata(&path).is_ok_and(|found| found.len() == bytes) {
             return Ok(());
         }
-        let written = write_ballast(&path, bytes);
-        if written.is_err() {
+        write_ballast(&path, bytes).map_err(|error| {
             self.drop_ballast();
+            failed("write", &path, &error)
+        })
+    }
+
+    /// Whether there was any.
+    pub fn drop_ballast(&self) -> bool {
+        fs::remove_file(self.path.join("ballast")).is_ok()
+    }
+}
+
+pub(super) fn refuse_blobs(base: &Path) -> Result<(), StoreError> {
+    let path = base.join("blobs");
+    match fs::read_dir(&path).map(|mut entries| entries.next().is_none()) {
+        Ok(true) => Ok(()),
+        Ok(false) => Err(StoreError::BlobsNotEmpty { path }),
+        Err(error) => Err(failed("read", &path, &error)),
+    }
+}
+
+/// Makes a folder's files and all names durable.
+pub(super) fn sync_all(path: &Path) -> Result<(), StoreError> {
+    let sync = || {
+        for entry in fs::read_dir(path)? {
+            File::open(entry?.path())?.sync_all()?;
         }
-        written
-    }
+        File::open(path)?.sync_all()?;
+        File::open(path.parent().unwrap_or(path))?.sync_all()
+    };
+    sync().map_err(|error| failed("sync", path, &error))
+}
 
-    pub fn drop_ballast(&self) {
-        // If it cannot be removed there is merely less room, and opening says so.
-        let _ = fs::remove_file(self.ballast_path());
-    }
-
-    fn ballast_path(&self) -> PathBuf {
-        self.path.join("ballast")
+/// Removes a folder if it is there.
+pub(super) fn remove_folder(path: &Path) -> io::Result<()> {
+    match fs::remove_dir_all(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        removed => removed,
     }
 }
 
@@ -160,6 +253,29 @@ fn make_folder(path: &Path) -> io::Result<()> {
     File::open(parent)?.sync_all()
 }
 
-fn failed(what: &str, path: &Path, error: &io::Error) -> StoreError {
+/// A full disk by its own name, the rest as text.
+pub(super) fn failed(what: &str, path: &Path, error: &io::Error) -> StoreError {
+    if super::is_full(error.kind()) {
+        return StoreError::Full;
+    }
     StoreError::Unavailable(format!("cannot {what} `{}`: {error}", path.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_root_comes_back_whole_or_not_at_all() {
+        let base = Seal { number: 7, entries: 5, blocks: 2, bytes: 400, digest: 99 };
+        let root = Root { id: StoreId::fresh(), base };
+        let text = root.encode();
+        assert_eq!(Root::decode(&text), Some(root));
+        for at in 0..text.len() {
+            let mut damaged = text.clone().into_bytes();
+            damaged[at] ^= 1;
+            assert_eq!(Root::decode(&String::from_utf8_lossy(&damaged)), None, "byte {at}");
+            assert_eq!(Root::decode(&text[..at]), None, "cut at {at}");
+        }
+    }
 }

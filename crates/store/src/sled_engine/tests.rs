@@ -7,12 +7,12 @@ use std::time::Duration;
 
 use tempfile::TempDir;
 
-use super::writer::{Disk, Step};
+use super::wal::{Disk, Step};
 use super::*;
 use crate::conformance::{all_changes, delete, put, version};
 
 fn options() -> SledOptions {
-    SledOptions { cache_capacity: 16 << 20, ballast_bytes: 64 << 10, ..SledOptions::default() }
+    SledOptions { ballast_bytes: 64 << 10, merge_bytes: 1 << 20, ..SledOptions::default() }
 }
 
 /// What the disk does next: `None` lets a step through.
@@ -58,11 +58,8 @@ impl Faults {
 fn open(path: &Path) -> (Arc<dyn Store>, Faults) {
     let faults = Faults::default();
     let of_disk = faults.clone();
-    let store = SledStore::start(path, options(), |log| {
-        let mut disk = Disk::new(log);
-        disk.before = Box::new(move |step| of_disk.before(step));
-        disk
-    });
+    let disk = Disk { before: Some(Box::new(move |step| of_disk.before(step))) };
+    let store = SledStore::start(path, options(), disk);
     (Arc::new(store.unwrap()), faults)
 }
 
@@ -92,7 +89,7 @@ async fn nothing_is_seen_before_it_is_on_disk() {
         async move { store.commit(vec![], writes).await }
     });
     reached.recv().unwrap();
-    // sled has it all by now; readers neither see it nor wait for it.
+    // The log has it by now, not yet synced; readers neither see it nor wait for it.
     assert_eq!(seen(&store).await, before);
     assert_eq!(store.get(b"z").await, Ok(None));
     assert_eq!(store.range(b"b", None, 10).await.unwrap().len(), 1);
@@ -120,26 +117,21 @@ async fn a_snapshot_outlives_the_writes_since() {
     };
     store.send(vec![], writes("1")).await.unwrap();
     let (number, before) = store.read_snapshot(&[b""]).await.unwrap();
-    let mut snapshot = store.shared.begin_snapshot(&[b"k"]);
-    let mut found = snapshot.piece(10).unwrap();
+    let view = store.shared.view();
+    let mut found: Vec<Entry> = view.range(b"k", None).take(10).collect();
     store
         .send(vec![], vec![put("k050", "2"), delete("k051"), put("k0515", "new"), put("k005", "2")])
         .await
         .unwrap();
-    found.extend(snapshot.piece(30).unwrap());
+    found.extend(view.range(b"k", Some(b"k009")).take(30));
     store.send(vec![], writes("3")).await.unwrap();
     store
         .send(vec![], (0..100).map(|place| delete(format!("k{place:03}"))).collect())
         .await
         .unwrap();
-    loop {
-        let piece = snapshot.piece(7).unwrap();
-        if piece.is_empty() {
-            break;
-        }
-        found.extend(piece);
-    }
-    assert_eq!((snapshot.number, found), (number, before));
+    found.extend(view.range(b"k", Some(b"k039")));
+    assert_eq!((view.head, found), (number, before));
+    assert_eq!(store.read_snapshot(&[b"k"]).await.unwrap().1.len(), 1);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -210,21 +202,53 @@ async fn a_full_disk_heals() {
     store.commit(vec![], vec![put("a", "1")]).await.unwrap();
     for round in 0..3 {
         let before = seen(&store).await;
-        faults.set(Fault::Fail(Step::Apply, io::ErrorKind::StorageFull));
+        faults.set(Fault::Fail(Step::Write, io::ErrorKind::StorageFull));
         let full = Err(CommitError::Store(StoreError::Full));
         assert_eq!(store.commit(vec![], vec![put("b", "1")]).await, full, "round {round}");
         assert_eq!(seen(&store).await, before);
         // Not tried again at once, and then by itself.
         assert_eq!(store.commit(vec![], vec![put("b", "1")]).await, full, "round {round}");
-        assert!(!folder.path().join("ballast").exists());
         tokio::time::sleep(Duration::from_millis(300)).await;
         let number = store.commit(vec![], vec![put("b", round.to_string())]).await.unwrap().number;
         assert_eq!(number, before.0 + 1);
-        assert!(folder.path().join("ballast").exists());
     }
     let id = store.id().clone();
     let last = seen(&store).await;
     drop((store, faults));
     let (store, _) = open(folder.path());
     assert_eq!((store.id().clone(), seen(&store).await), (id, last));
+}
+
+/// The disk has no room for the next segment: what fitted stands, and the log goes on there later.
+#[tokio::test(flavor = "multi_thread")]
+async fn no_room_for_a_segment_is_a_full_disk() {
+    let folder = TempDir::new().unwrap();
+    let (store, faults) = open(folder.path());
+    faults.set(Fault::Fail(Step::Roll, io::ErrorKind::StorageFull));
+    let mut written = 0;
+    let refused = loop {
+        match store.commit(vec![], vec![put("a", vec![7; 60_000])]).await {
+            Ok(_) => written += 1,
+            Err(error) => break error,
+        }
+    };
+    assert_eq!((refused, store.head().await), (StoreError::Full.into(), Ok(written)));
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    store.commit(vec![], vec![put("b", "1")]).await.unwrap();
+    let last = seen(&store).await;
+    drop((store, faults));
+    let (store, _) = open(folder.path());
+    assert_eq!(seen(&store).await, last);
+}
+
+/// A write that failed for another reason, and of which nothing is on disk, does not stop the store.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_failed_write_leaves_nothing() {
+    let folder = TempDir::new().unwrap();
+    let (store, faults) = open(folder.path());
+    store.commit(vec![], vec![put("a", "1")]).await.unwrap();
+    faults.set(Fault::Fail(Step::Write, io::ErrorKind::Other));
+    let outcome = store.commit(vec![], vec![put("a", "2")]).await;
+    assert!(matches!(outcome, Err(CommitError::Store(StoreError::Unavailable(_)))), "{outcome:?}");
+    assert_eq!(store.commit(vec![], vec![put("b", "1")]).await.unwrap().number, 2);
 }
