@@ -4,9 +4,9 @@ use bytes::Bytes;
 
 use crate::StoreError;
 
-/// One kilobyte; also keeps sled's index nodes small.
+/// One kilobyte.
 pub const MAX_KEY_BYTES: usize = 1 << 10;
-/// 64 KB: what sled keeps in its log whatever else is in the node (`sled_engine` says why), and well under etcd's request.
+/// 64 KB: well under etcd's request, and what sled keeps in its log whatever else is in the node (`sled_engine::base`).
 pub const MAX_VALUE_BYTES: usize = 64 << 10;
 /// etcd's limit on the operations of one transaction.
 pub const MAX_WRITES: usize = 128;

@@ -13,6 +13,7 @@
 //! | sled's default | `format`, `store`, `seal`: the layout, the store's id, and a [`Seal`] |
 //! | its place (8 bytes, big-endian) | block number (8 bytes) → entries (`codec`) |
 
+use std::fs::File;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -105,9 +106,8 @@ pub(super) fn write(
         db.insert(key, cell).map_err(|error| store_error(&error))?;
     }
     db.flush().map_err(|error| store_error(&error))?;
-    drop(db);
+    close(path, db)?;
     folder::refuse_blobs(path)?;
-    folder::sync_all(path)?;
     Ok(seal)
 }
 
@@ -139,7 +139,8 @@ impl Filling<'_> {
 
 /// Reads the base in the folder `path` whole; each entry goes to `take`, in key order.
 ///
-/// [`StoreError::Corrupt`] when it is not, to the byte, the one that `seal` was made of.
+/// [`StoreError::Corrupt`] when it is not, to the byte, the one that `seal` was made of. sled writes to the end of a file
+/// that it opens: that is on disk too when this returns.
 pub(super) fn read(
     path: &Path,
     id: &StoreId,
@@ -190,7 +191,7 @@ pub(super) fn read(
     if entries != seal.entries || digest.finalize() != seal.digest {
         return corrupt("its entries are not those that were written");
     }
-    Ok(())
+    close(path, db)
 }
 
 /// The entries of a base, for readers.
@@ -231,4 +232,19 @@ fn open(path: &Path, options: &SledOptions) -> Result<Db, StoreError> {
             Err(error) => return Err(store_error(&error)),
         }
     }
+}
+
+/// Closes sled and makes all that it wrote durable. Threads of its own may hold the file a little longer, locked.
+fn close(path: &Path, db: Db) -> Result<(), StoreError> {
+    drop(db);
+    let deadline = Instant::now() + PATIENCE;
+    let db = path.join("db");
+    let file = File::open(&db).map_err(|error| folder::failed("open", &db, &error))?;
+    while file.try_lock().is_err() {
+        if Instant::now() > deadline {
+            return Err(StoreError::Locked { path: path.to_owned() });
+        }
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    folder::sync_all(path)
 }

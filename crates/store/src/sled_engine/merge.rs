@@ -108,8 +108,6 @@ impl Work {
                 "a new base did not read back as it was written".into(),
             ));
         }
-        // Opening it wrote to it once more.
-        folder::sync_all(path)?;
         Ok(seal)
     }
 }

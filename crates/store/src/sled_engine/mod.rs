@@ -30,10 +30,11 @@
 //! [`SledOptions::change_log_commits`] and [`SledOptions::change_log_bytes`] allow, even when the base has their commits.
 //!
 //! **A full disk** shows when a segment of the log is made, before anything of a group is written: the group is refused
-//! ([`StoreError::Full`]), reads go on, and writes are taken again as soon as a segment can be made. After a failed sync what
-//! is on disk is unknown: the store then refuses writes until the process is started again.
+//! ([`StoreError::Full`]), reads go on, and writes are taken again as soon as a segment can be made. A merge that finds no
+//! room gives back what it took and is tried again; while it holds that room, commits may be refused that fit otherwise.
+//! After a failed sync what is on disk is unknown: the store then refuses writes until the process is started again.
 //!
-//! The price is memory: about 200 bytes an entry, besides its key and value.
+//! The price is memory, since all entries are in it, and a disk that for the time of a merge holds two bases.
 
 mod base;
 mod codec;
