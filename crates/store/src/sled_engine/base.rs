@@ -98,7 +98,9 @@ pub(super) fn write(
     if !block.is_empty() {
         filling.put(&block)?;
     }
-    let Filling { mut seal, digest, .. } = filling;
+    let Filling { tree, mut seal, digest, .. } = filling;
+    // sled closes once no handle is left.
+    drop(tree);
     seal.digest = digest.finalize();
     let cells: [(&[u8], &[u8]); 3] =
         [(b"format", FORMAT), (b"store", id.as_str().as_bytes()), (b"seal", &seal.encode())];
