@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "this is a test")]
 
 mod concurrent;
+pub mod linearizability;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

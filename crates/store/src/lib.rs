@@ -13,9 +13,17 @@
 #[cfg(any(test, feature = "conformance"))]
 pub mod conformance;
 mod error;
-#[cfg_attr(not(feature = "sled"), allow(dead_code, reason = "only the engines use all of it"))]
+#[cfg(feature = "etcd")]
+mod etcd_engine;
+#[cfg_attr(
+    not(any(feature = "sled", feature = "etcd")),
+    allow(dead_code, reason = "only the engines use all of it")
+)]
 mod model;
-#[cfg_attr(not(feature = "sled"), allow(dead_code, reason = "only the engines use all of it"))]
+#[cfg_attr(
+    not(any(feature = "sled", feature = "etcd")),
+    allow(dead_code, reason = "only the engines use all of it")
+)]
 mod revision;
 #[cfg(feature = "sled")]
 mod sled_engine;
@@ -24,6 +32,10 @@ use std::future::Future;
 use std::pin::Pin;
 
 pub use error::{CommitError, StoreError};
+#[cfg(feature = "etcd")]
+pub use etcd_engine::{
+    DEFAULT_PREFIX, EtcdOpenError, EtcdOptions, EtcdStore, EtcdTls, EtcdUser, InvalidEtcdOptions,
+};
 pub use model::{
     Change, Entry, MAX_COMMIT_BYTES, MAX_KEY_BYTES, MAX_PRECONDITIONS, MAX_VALUE_BYTES, MAX_WRITES,
     Precondition, Write,
