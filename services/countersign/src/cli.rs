@@ -6,6 +6,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use countersign_gateway::StsEndpoint;
 use countersign_policy::{arn::AccountId, findings::DocumentKind};
 use countersign_policy_store::QuotaSetting;
+use countersign_policy_store::{EtcdPlace, Place};
 use countersign_serve::telemetry::LogFormat;
 use countersign_sigv4::fields::is_region;
 
@@ -25,6 +26,7 @@ Examples:
   countersign up
   countersign up --account 123456789012 --data-dir /tmp/cs
   countersign up --policy-store-port 0 --decision-port 0 --gateway-port 0 --http-port 0
+  countersign up --store etcd:http://127.0.0.1:2379
   countersign up --sts-endpoint 'us-east-1=http://127.0.0.1:5000/;accounts=123456789012'
 
 The data folder then holds root-credentials.json (the account root's access key, in the form of AWS's credential_process),
@@ -82,7 +84,7 @@ pub struct Cli {
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Run the policy store, the decision service and the token gateway on this machine, until Ctrl-C
-    Up(UpArgs),
+    Up(Box<UpArgs>),
     /// Run everything in a temporary folder and watch five use cases go through it
     Demo(DemoArgs),
     /// Decide conformance cases from a file, without any server
@@ -177,6 +179,9 @@ pub struct UpArgs {
     /// Where everything is kept
     #[arg(long, value_name = "DIR", default_value = DEFAULT_DATA_DIR)]
     pub data_dir: PathBuf,
+    /// Where the policy data is kept, if not in the data folder
+    #[command(flatten)]
+    pub store: StoreArgs,
     /// The address to listen on; beyond loopback takes TLS, which is not there yet
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1")]
     pub listen: IpAddr,
@@ -217,6 +222,65 @@ pub struct UpArgs {
     /// Logs.
     #[command(flatten)]
     pub logs: LogArgs,
+}
+
+/// Where policy data is kept.
+#[derive(Args, Clone, Debug, Default)]
+pub struct StoreArgs {
+    /// Where the policy data is kept: `sled:FOLDER`, or `etcd:http://HOST:2379[,...]` for more than one machine (deploy/ETCD.md)
+    /// [default: sled:DATA-DIR/store]
+    #[arg(long = "store", value_name = "STORE")]
+    pub place: Option<Place>,
+    /// What every key in etcd begins with [default: countersign/]
+    #[arg(long, value_name = "PREFIX", requires = "place")]
+    pub etcd_prefix: Option<String>,
+    /// The user that this is to etcd
+    #[arg(long, value_name = "NAME", requires = "etcd_password_file", requires = "place")]
+    pub etcd_user: Option<String>,
+    /// A file that holds the user's password
+    #[arg(long, value_name = "FILE", requires = "etcd_user")]
+    pub etcd_password_file: Option<PathBuf>,
+    /// The authority of etcd's certificates, PEM
+    #[arg(long, value_name = "FILE", requires = "place")]
+    pub etcd_ca: Option<PathBuf>,
+    /// The certificate that this shows to etcd, PEM
+    #[arg(long, value_name = "FILE", requires = "etcd_key", requires = "place")]
+    pub etcd_cert: Option<PathBuf>,
+    /// The certificate's key, PEM
+    #[arg(long, value_name = "FILE", requires = "etcd_cert")]
+    pub etcd_key: Option<PathBuf>,
+    /// Revisions that etcd keeps, of everything in the cluster; 0 leaves compaction to the cluster [default: 100000]
+    #[arg(long, value_name = "REVISIONS", requires = "place")]
+    pub etcd_keep_revisions: Option<u64>,
+}
+
+impl StoreArgs {
+    /// The place asked for.
+    ///
+    /// # Errors
+    /// Options of etcd for another place.
+    pub fn place(self) -> Result<Place, String> {
+        let etcd = EtcdPlace {
+            endpoints: Vec::new(),
+            prefix: self.etcd_prefix,
+            user: self.etcd_user.zip(self.etcd_password_file),
+            ca: self.etcd_ca,
+            identity: self.etcd_cert.zip(self.etcd_key),
+            keep_revisions: self.etcd_keep_revisions,
+        };
+        match self.place.unwrap_or(Place::DataFolder) {
+            Place::Etcd(EtcdPlace { endpoints, .. }) => {
+                Ok(Place::Etcd(EtcdPlace { endpoints, ..etcd }))
+            }
+            place @ (Place::DataFolder | Place::Sled(_)) if etcd == EtcdPlace::default() => {
+                Ok(place)
+            }
+            Place::DataFolder | Place::Sled(_) => {
+                Err("the options that begin with `--etcd-` are for `--store etcd:http://HOST:2379`"
+                    .to_owned())
+            }
+        }
+    }
 }
 
 /// `countersign demo`.
@@ -381,6 +445,13 @@ mod tests {
         check("up --region moon", false);
         check("up --http-port 65536", false);
         check("up --log info --verbose", false);
+        check("up --store sled:/tmp/x", true);
+        check("up --store etcd:http://a:1,http://b:2 --etcd-prefix x/", true);
+        check("up --store etcd:https://a:1 --etcd-user u --etcd-password-file f --etcd-ca c", true);
+        check("up --store etcd:https://a:1 --etcd-user u", false);
+        check("up --store etcd:https://a:1 --etcd-cert c", false);
+        check("up --store redis:x", false);
+        check("up --etcd-ca c", false);
         check("demo", true);
         check("demo --keep --log debug", true);
         check("simulate --cases -", true);
@@ -400,6 +471,27 @@ mod tests {
         check("proof --role-arn r --role-session-name s --audience a --secret-access-key x", false);
         check("", false);
         check("serve", false);
+    }
+
+    #[test]
+    fn stores() {
+        let check = |line: &str, expected: Result<&str, &str>| {
+            let words = ["countersign", "up"].into_iter().chain(line.split_whitespace());
+            let Command::Up(args) = Cli::try_parse_from(words).unwrap().command else {
+                panic!("no up")
+            };
+            let shown = args.store.place().map(|place| format!("{place:?}"));
+            match (shown, expected) {
+                (Ok(place), Ok(part)) => assert!(place.contains(part), "{place}"),
+                (Err(error), Err(part)) => assert!(error.contains(part), "{error}"),
+                (shown, _) => panic!("{line}: {shown:?}"),
+            }
+        };
+        check("", Ok("DataFolder"));
+        check("--store sled:/tmp/x", Ok("/tmp/x"));
+        check("--store etcd:http://a:1 --etcd-keep-revisions 0", Ok("keep_revisions: Some(0)"));
+        check("--store etcd:https://a:1 --etcd-cert c --etcd-key k", Ok("Some((\"c\", \"k\"))"));
+        check("--store sled:/tmp/x --etcd-ca c", Err("--store etcd:"));
     }
 
     #[test]

@@ -13,7 +13,7 @@ use countersign::{
 
 fn main() -> ExitCode {
     let exit = match Cli::parse().command {
-        Command::Up(args) => on_runtime(up::run(args)),
+        Command::Up(args) => on_runtime(up::run(*args)),
         Command::Demo(args) => on_runtime(demo::run(args)),
         Command::Simulate(args) => simulate::run(&args),
         Command::Policy(PolicyCommand::Check(args)) => policy_check::run(&args),

@@ -5,13 +5,17 @@ use std::path::PathBuf;
 use countersign_policy::arn::AccountId;
 use countersign_serve::ServiceIdentities;
 
+use crate::place::Place;
+
 use crate::iam::quota::Quotas;
 
 /// What the policy store is told when it starts.
 #[derive(Clone, Debug)]
 pub struct Config {
-    /// Where everything is kept. Made if it is not there.
+    /// Where keys and credentials are kept, and the data itself unless `place` says otherwise. Made if it is not there.
     pub data_dir: PathBuf,
+    /// Where the data is kept.
+    pub place: Place,
     /// The first account; the administrator of this one is the operator. Fixed at the first start.
     pub account: AccountId,
     /// The issuer of the tokens that callers show: the gateway's.
@@ -27,11 +31,6 @@ pub struct Config {
 }
 
 impl Config {
-    /// The embedded store's folder.
-    pub fn store_folder(&self) -> PathBuf {
-        self.data_dir.join("store")
-    }
-
     /// The audit trail's folder.
     pub fn audit_folder(&self) -> PathBuf {
         self.data_dir.join("audit")

@@ -16,6 +16,7 @@ mod iam;
 mod keys;
 mod layout;
 mod managed;
+mod place;
 mod request;
 mod rpc;
 mod seal;
@@ -33,7 +34,7 @@ use countersign_serve::{
     authn::Authenticated,
     grpc::{GrpcServer, ServeError},
 };
-use countersign_store::{SledOptions, SledStore, Store, StoreError};
+use countersign_store::{Store, StoreError};
 use prost_types::Timestamp;
 use tokio::net::TcpListener;
 
@@ -41,6 +42,7 @@ pub use account::ADMINISTRATOR;
 use audit::trail::{self, Trail};
 pub use config::Config;
 pub use iam::quota::{NoQuota, QuotaSetting, Quotas};
+pub use place::{EtcdPlace, Place, PlaceError};
 pub use seal::{SealingKeyError, write_private};
 pub use seed::SeedError;
 
@@ -75,9 +77,12 @@ pub enum Error {
         /// Why not.
         error: std::io::Error,
     },
-    /// The embedded store cannot be opened.
-    #[error("cannot open the store: {0}")]
-    Open(#[from] StoreError),
+    /// The store cannot be opened.
+    #[error(transparent)]
+    Place(#[from] PlaceError),
+    /// The store cannot be read.
+    #[error("cannot read the store: {0}")]
+    Store(#[from] StoreError),
     /// There is no sealing key.
     #[error(transparent)]
     SealingKey(#[from] SealingKeyError),
@@ -99,11 +104,13 @@ pub async fn serve(config: Config, listener: TcpListener, shutdown: Shutdown) ->
         .mode(0o700)
         .create(&config.data_dir)
         .map_err(|error| Error::DataDir { path: config.data_dir.clone(), error })?;
-    let folder = config.store_folder();
-    // A store without its key would be full of secrets that nobody can open: a key is made with a new store alone.
-    let sealer = Arc::new(seal::Sealer::from_file(&config.sealing_key(), !folder.exists())?);
-    let store: Arc<dyn Store> = Arc::new(SledStore::open(&folder, SledOptions::default())?);
-    seed::seed(&store, &sealer, config.account, &config.root_credentials()).await?;
+    let (store, sealer) = open(&config).await?;
+    let credentials = config.root_credentials();
+    if config.place.shared() {
+        seed::seed_shared(&store, &sealer, config.account, &credentials).await?;
+    } else {
+        seed::seed(&store, &sealer, config.account, &credentials).await?;
+    }
 
     let process: Arc<str> = config.process.as_str().into();
     let trail = Trail::open(&config.audit_folder(), process.clone())
@@ -169,6 +176,19 @@ async fn write_trail(
         // Several commits go into one sync.
         tokio::time::sleep(TRAIL_PAUSE).await;
     }
+}
+
+/// The store and its sealing key. A store without its key would be full of secrets that nobody can open: a key is made with a new store
+/// alone.
+async fn open(config: &Config) -> Result<(Arc<dyn Store>, Arc<seal::Sealer>), Error> {
+    let key = config.sealing_key();
+    if let Some(folder) = config.place.folder(&config.data_dir) {
+        let sealer = seal::Sealer::from_file(&key, !folder.exists())?;
+        return Ok((config.place.open(&config.data_dir).await?, Arc::new(sealer)));
+    }
+    let store = config.place.open(&config.data_dir).await?;
+    let new = store.head().await? == 0;
+    Ok((store, Arc::new(seal::Sealer::from_file(&key, new)?)))
 }
 
 /// Drops spent proofs that would be refused for their age anyway.

@@ -39,6 +39,14 @@ pub enum SeedError {
         /// The system's word.
         error: std::io::Error,
     },
+    /// The store is shared, and was begun from another data folder.
+    #[error(
+        "the store was begun from another data folder: copy sealing.key and root-credentials.json from there to here, since `{path}` is not of this store"
+    )]
+    OtherFolder {
+        /// The file that is missing, or of another store.
+        path: String,
+    },
     /// The store failed.
     #[error("the store cannot be prepared: {0}")]
     Store(Error),
@@ -76,6 +84,31 @@ pub async fn seed(
     }
 }
 
+/// The same on a store that other processes may be serving, each with its own data folder: nothing of theirs is replaced, and this
+/// folder's keys must be theirs.
+pub async fn seed_shared(
+    store: &Arc<dyn Store>,
+    sealer: &Sealer,
+    account: AccountId,
+    credentials: &Path,
+) -> Result<(), SeedError> {
+    let other = |path: &Path| SeedError::OtherFolder { path: path.display().to_string() };
+    if operator(store.as_ref()).await?.is_some_and(|found| found == account.as_str())
+        && !holds_root_key(store, account, credentials).await?
+    {
+        return Err(other(credentials));
+    }
+    seed(store, sealer, account, credentials).await?;
+    // Begun by another process at the same moment, perhaps, with another sealing key.
+    let id = root_key_id(credentials).ok_or_else(|| other(credentials))?;
+    let key = layout::secret(&id);
+    let sealed = view::read(store.as_ref(), crate::now(), |view| view.find(&key)).await?;
+    match sealed.map(|sealed| sealer.open(&id, &sealed.sealed)) {
+        Some(Ok(_)) => Ok(()),
+        Some(Err(_)) | None => Err(other(&credentials.with_file_name("sealing.key"))),
+    }
+}
+
 /// The first account, if there is one.
 async fn operator(store: &dyn Store) -> Result<Option<String>, Error> {
     use countersign_proto::policy::v1::AccountRecord;
@@ -90,12 +123,17 @@ async fn holds_root_key(
     account: AccountId,
     credentials: &Path,
 ) -> Result<bool, Error> {
-    let Ok(text) = std::fs::read(credentials) else { return Ok(false) };
-    let file: serde_json::Value = serde_json::from_slice(&text).unwrap_or_default();
-    let Some(id) = file.get("AccessKeyId").and_then(|id| id.as_str()) else { return Ok(false) };
-    let key = layout::access_key(id);
+    let Some(id) = root_key_id(credentials) else { return Ok(false) };
+    let key = layout::access_key(&id);
     let found = view::read(store.as_ref(), crate::now(), |view| view.find(&key)).await?;
     Ok(found.is_some_and(|key| key.user_id == account.as_str()))
+}
+
+/// The id of the access key in the file, if there is one.
+fn root_key_id(credentials: &Path) -> Option<String> {
+    let text = std::fs::read(credentials).ok()?;
+    let file: serde_json::Value = serde_json::from_slice(&text).unwrap_or_default();
+    file.get("AccessKeyId").and_then(|id| id.as_str()).map(str::to_owned)
 }
 
 async fn make_first_account(

@@ -124,7 +124,14 @@ pub(super) async fn read(
     let from = i64::try_from(after).unwrap_or(i64::MAX).max(born);
     let options = GetOptions::new().with_revision(from);
     let count = match cluster.get(layout.head(), options).await {
-        Ok(found) => found.kvs().first().map_or(0, |head| head.version()),
+        Ok(found) => match found.kvs().first() {
+            // These are from before a restore: another store's.
+            Some(head) if head.mod_revision().unsigned_abs() > after => {
+                return Err(kept_after(born));
+            }
+            Some(head) => head.version(),
+            None => 0,
+        },
         Err(Fault::Compacted) => return Err(too_old(cluster, layout, head, patience).await),
         Err(fault) => return Err(fault.into()),
     };

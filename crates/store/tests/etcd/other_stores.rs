@@ -59,6 +59,36 @@ async fn another_store_is_noticed() {
     ends(&store, "went back in time").await;
 }
 
+/// What deploy/ETCD.md says of a restore: without its id, the data is another store's, and its history begins anew.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_restored_store_is_another() {
+    let cluster = Cluster::start_with(Setup { members: 1, ..Setup::default() }).await;
+    let store = cluster.open("restored/").await;
+    for round in 0..3 {
+        store.commit(vec![], vec![put("a", round.to_string())]).await.unwrap();
+    }
+    let (id, (old, entries)) = (store.id().clone(), store.snapshot(&[b""]).await.unwrap());
+    drop(store);
+    let mut client = cluster.client(0).await;
+    client.delete("restored/id", None).await.unwrap();
+
+    let store = cluster.open("restored/").await;
+    assert_ne!(store.id(), &id);
+    assert_eq!(store.snapshot(&[b""]).await, Ok((old, entries)));
+    let new = store.commit(vec![], vec![put("a", "new")]).await.unwrap().number;
+    let late = cluster.open("restored/").await;
+    assert_eq!(late.id(), store.id());
+    for store in [store, late] {
+        for after in [0, old - 1] {
+            let refused = store.changes_since(after, 9).await;
+            assert!(matches!(refused, Err(StoreError::TooOld { .. })), "{refused:?}");
+        }
+        // Who has the snapshot misses nothing.
+        let changes = store.changes_since(old, 9).await.unwrap();
+        assert_eq!(changes.iter().map(|change| change.number).collect::<Vec<_>>(), [new]);
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_no_store_is_refused() {
     let cluster = Cluster::start_with(Setup { members: 1, ..Setup::default() }).await;

@@ -16,7 +16,9 @@ use std::{
 
 use countersign_gateway::StsEndpoint;
 use countersign_policy::arn::AccountId;
-use countersign_policy_store::{ADMINISTRATOR, Quotas, SERVICE_NAME as POLICY_STORE};
+use countersign_policy_store::{
+    ADMINISTRATOR, Place as StorePlace, PlaceError, Quotas, SERVICE_NAME as POLICY_STORE,
+};
 use countersign_proto::token::v1::token_exchange_service_server::SERVICE_NAME as GATEWAY;
 use countersign_serve::{
     ServiceCredential, ServiceIdentities, ServiceName, ServiceSecret,
@@ -52,6 +54,8 @@ pub struct UpOptions {
     pub account: AccountId,
     /// Where everything is kept.
     pub data_dir: PathBuf,
+    /// Where the policy data is kept.
+    pub place: StorePlace,
     /// The address to listen on.
     pub listen: IpAddr,
     /// Port 0 takes any free one; so do the others.
@@ -83,6 +87,7 @@ impl UpOptions {
         Self {
             account,
             data_dir: data_dir.into(),
+            place: StorePlace::DataFolder,
             listen: IpAddr::V4(Ipv4Addr::LOCALHOST),
             policy_store_port: 0,
             decision_port: 0,
@@ -107,6 +112,9 @@ pub enum UpError {
     /// A socket that does not know its address.
     #[error("a socket does not know its address: {0}")]
     Address(io::Error),
+    /// No place for the policy data.
+    #[error(transparent)]
+    Place(#[from] PlaceError),
     /// No secrets for the services.
     #[error(transparent)]
     NoRandomness(#[from] NoRandomness),
@@ -177,6 +185,7 @@ struct Listeners {
 /// # Errors
 /// See [`UpError`]. What had been started is drained before.
 pub async fn start(options: UpOptions) -> Result<Running, UpError> {
+    options.place.check()?;
     let listeners = bind(&options).await?;
     let mut services = Services::default();
     match start_on(options, listeners, &mut services).await {
@@ -212,7 +221,7 @@ async fn start_on(
     listeners: Listeners,
     services: &mut Services,
 ) -> Result<Started, UpError> {
-    let UpOptions { account, data_dir, issuer, region, sts_endpoints, .. } = options;
+    let UpOptions { account, data_dir, place, issuer, region, sts_endpoints, .. } = options;
     let envoy = options.envoy_mapping.as_deref().map(Mapping::read).transpose()?.map(Arc::new);
     let endpoints = endpoints_of(&listeners).map_err(UpError::Address)?;
     let issuer = issuer.unwrap_or_else(|| endpoints.http.clone());
@@ -222,6 +231,7 @@ async fn start_on(
 
     let config = countersign_policy_store::Config {
         data_dir: data_dir.clone(),
+        place,
         account,
         issuer: issuer.clone(),
         region: region.clone(),
@@ -235,7 +245,7 @@ async fn start_on(
         Ok(countersign_policy_store::serve(config, listeners.policy_store, shutdown).await?)
     });
     serving(services, &endpoints.policy_store, POLICY_STORE).await?;
-    // The store is ours, so these files are of a process that is gone.
+    // The store in the folder is ours, so these files are of a process that is gone. (On etcd, each process has its own folder.)
     remove_stale(&data_dir)?;
 
     let mut config = countersign_decision::Config::new(
@@ -349,9 +359,17 @@ pub async fn run(args: UpArgs) -> Exit {
     if let Err(error) = telemetry::start(args.logs.filter(), args.logs.log_format.into()) {
         return Exit::bad_input(error);
     }
+    let place = match args.store.place() {
+        Ok(place) => place,
+        Err(error) => return Exit::bad_input(error),
+    };
+    if let Err(error) = place.check() {
+        return Exit::bad_input(error);
+    }
     let options = UpOptions {
         account: args.account,
         data_dir: args.data_dir,
+        place,
         listen: args.listen,
         policy_store_port: args.policy_store_port,
         decision_port: args.decision_port,

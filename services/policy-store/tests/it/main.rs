@@ -13,6 +13,8 @@ mod groups;
 mod keys;
 mod life;
 mod organization;
+#[cfg(feature = "etcd")]
+mod shared;
 mod support;
 mod trust;
 mod watching;

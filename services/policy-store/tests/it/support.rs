@@ -3,7 +3,7 @@
 use std::{collections::HashMap, path::Path, time::SystemTime};
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
-use countersign_policy_store::{Config, Quotas, SERVICE_NAME, serve};
+use countersign_policy_store::{Config, EtcdPlace, Place, Quotas, SERVICE_NAME, serve};
 use countersign_proto::policy::v1::{
     Record, WatchRequest, WatchStart, policy_store_service_client::PolicyStoreServiceClient,
     record, watch_request, watch_response, *,
@@ -28,6 +28,18 @@ pub const ISSUER: &str = "http://127.0.0.1:7400";
 
 pub type Client<I> = PolicyStoreServiceClient<InterceptedService<Channel, I>>;
 
+/// In the folder; or, when COUNTERSIGN_TEST_ETCD names an etcd (`http://127.0.0.1:2379`), in that, under a prefix of the test's own.
+fn place(folder: &Path) -> Place {
+    match std::env::var("COUNTERSIGN_TEST_ETCD") {
+        Err(_) => Place::DataFolder,
+        Ok(endpoints) => Place::Etcd(EtcdPlace {
+            endpoints: endpoints.split(',').map(str::to_owned).collect(),
+            prefix: Some(format!("test{}/", folder.file_name().unwrap().display())),
+            ..EtcdPlace::default()
+        }),
+    }
+}
+
 /// Sends a token with every call.
 #[derive(Clone)]
 pub struct Bearer(String);
@@ -42,6 +54,7 @@ impl Interceptor for Bearer {
 
 pub struct TestStore {
     pub folder: TempDir,
+    pub place: Place,
     pub origin: String,
     pub signing_key: SigningKey,
     /// Of the key's publication.
@@ -56,8 +69,19 @@ pub struct TestStore {
 
 impl TestStore {
     pub async fn start() -> Self {
-        let mut store = Self {
-            folder: tempfile::tempdir().unwrap(),
+        let folder = tempfile::tempdir().unwrap();
+        let place = place(folder.path());
+        let mut store = Self::prepared(folder, place);
+        store.run(ACCOUNT).await.unwrap();
+        store.publish_key().await;
+        store
+    }
+
+    /// One that does not run yet.
+    pub fn prepared(folder: TempDir, place: Place) -> Self {
+        Self {
+            folder,
+            place,
             origin: String::new(),
             signing_key: SigningKey::generate().unwrap(),
             revision: String::new(),
@@ -66,13 +90,15 @@ impl TestStore {
             decision: ServiceSecret::generate().unwrap(),
             trigger: None,
             task: None,
-        };
-        store.run(ACCOUNT).await.unwrap();
-        let jwk = store.signing_key.public().to_jwk();
+        }
+    }
+
+    /// The key that its tokens are signed with.
+    pub async fn publish_key(&mut self) {
+        let jwk = self.signing_key.public().to_jwk();
         let request = PublishSigningKeyRequest { jwk };
-        let published = store.gateway().publish_signing_key(request).await.unwrap();
-        store.revision = published.into_inner().revision;
-        store
+        let published = self.gateway().publish_signing_key(request).await.unwrap();
+        self.revision = published.into_inner().revision;
     }
 
     /// Starts the service on what is in the folder.
@@ -81,6 +107,7 @@ impl TestStore {
         self.origin = grpc::origin(&socket).unwrap();
         let config = Config {
             data_dir: self.folder.path().to_owned(),
+            place: self.place.clone(),
             account: account.parse().unwrap(),
             issuer: ISSUER.to_owned(),
             region: "us-east-1".to_owned(),
