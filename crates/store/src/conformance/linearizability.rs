@@ -4,7 +4,7 @@
 //! comes first) and in which each answer is what a single register would have said (Herlihy and Wing 1990). The search is Wing and
 //! Gong's, with Lowe's memory of what was tried. Keys are independent, so each is searched by itself (Herlihy and Wing: locality).
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -106,87 +106,114 @@ fn check_numbers(history: &History) -> Result<(), String> {
 }
 
 /// One place of the search: which calls are in the order already, and the value after them.
-#[derive(Clone)]
+#[derive(Clone, PartialEq, Eq, Hash)]
 struct Place {
-    done: Vec<bool>,
-    /// All before this are done.
+    /// All certain calls before this one are in.
     first: usize,
+    /// Those that are in besides: certain ones from `first` on, and any of unknown end.
+    done: BTreeSet<usize>,
     value: Value,
 }
 
-fn check_key(calls: &[Call]) -> Result<(), String> {
-    let mut calls = calls.to_vec();
-    calls.sort_by_key(|call| call.invoked);
-    let start = Place { done: vec![false; calls.len()], first: 0, value: None };
-    let mut tried: HashSet<(Vec<bool>, Value)> = HashSet::new();
-    let mut stack = vec![start];
-    let mut furthest: Option<Place> = None;
-    while let Some(mut place) = stack.pop() {
-        place.take_reads(&calls);
-        if !place.open(&calls).any(|index| calls[index].must_happen()) {
-            return Ok(());
-        }
-        if !tried.insert((place.done.clone(), place.value)) {
-            continue;
-        }
-        // The last pushed is tried first: what returned first, and what is certain before what is not.
-        let mut next: Vec<usize> = place
-            .open(&calls)
-            .filter(|index| calls[*index].writes(place.value).is_some())
-            .collect();
-        next.sort_by_key(|index| std::cmp::Reverse(calls[*index].ends()));
-        for index in next {
-            let mut onward = place.clone();
-            onward.done[index] = true;
-            onward.value = calls[index].writes(place.value).unwrap_or_default();
-            stack.push(onward);
-        }
-        if furthest.as_ref().is_none_or(|furthest| furthest.first < place.first) {
-            furthest = Some(place);
-        }
-    }
-    let furthest = furthest.unwrap_or(Place { done: vec![], first: 0, value: None });
-    let open: Vec<&Call> = furthest.open(&calls).take(12).map(|index| &calls[index]).collect();
-    Err(format!(
-        "no order explains the {} calls; after the first {} the value was {:?}, and next could come {open:#?}",
-        calls.len(),
-        furthest.first,
-        furthest.value,
-    ))
+/// The calls of one key, in order of their begin. Those of unknown end are kept apart, since they may stay open for ever.
+struct Calls {
+    certain: Vec<Call>,
+    /// Numbered from `certain.len()` on.
+    unknown: Vec<Call>,
 }
 
-impl Place {
-    /// The calls that may come next: not done, and begun before any that is not done has returned.
-    fn open<'a>(&'a self, calls: &'a [Call]) -> impl Iterator<Item = usize> + 'a {
-        let left = || (self.first..self.done.len()).filter(|index| !self.done[*index]);
+impl Calls {
+    fn new(calls: &[Call]) -> Self {
+        let mut calls = calls.to_vec();
+        calls.sort_by_key(|call| call.invoked);
+        let (certain, unknown) = calls.into_iter().partition(Call::must_happen);
+        Self { certain, unknown }
+    }
+
+    fn at(&self, index: usize) -> &Call {
+        self.certain.get(index).unwrap_or_else(|| &self.unknown[index - self.certain.len()])
+    }
+
+    /// Those that may come next: not done, and begun before any certain one that is not done has returned.
+    fn open(&self, place: &Place) -> Vec<usize> {
         let mut horizon = u64::MAX;
-        for index in left() {
+        let mut open = Vec::new();
+        for index in place.first..self.certain.len() {
+            let call = &self.certain[index];
             // In order of their begin: whatever comes from here on ends later than the horizon.
-            if calls[index].invoked > horizon {
+            if call.invoked > horizon {
                 break;
             }
-            horizon = horizon.min(calls[index].ends());
+            if !place.done.contains(&index) {
+                horizon = horizon.min(call.returned);
+                open.push(index);
+            }
         }
-        left().take_while(move |index| calls[*index].invoked <= horizon)
+        // The horizon went down on the way.
+        open.retain(|index| self.certain[*index].invoked <= horizon);
+        let begun = self.unknown.iter().take_while(|call| call.invoked <= horizon).count();
+        let unknown = self.certain.len()..self.certain.len() + begun;
+        open.extend(unknown.filter(|index| !place.done.contains(index)));
+        open
     }
 
     /// Puts in order all reads that may come next. It loses no solution: where a read could come later, on the same value, it can
     /// come now as well.
-    fn take_reads(&mut self, calls: &[Call]) {
+    fn take_reads(&self, place: &mut Place) {
         loop {
-            let reads: Vec<usize> =
-                self.open(calls).filter(|index| calls[*index].reads(self.value)).collect();
-            for index in &reads {
-                self.done[*index] = true;
-            }
-            while self.done.get(self.first) == Some(&true) {
-                self.first += 1;
-            }
+            let mut reads = self.open(place);
+            reads.retain(|index| self.at(*index).reads(place.value));
             if reads.is_empty() {
                 return;
             }
+            place.done.extend(reads);
+            place.advance(self);
         }
     }
+}
+
+impl Place {
+    fn advance(&mut self, calls: &Calls) {
+        while self.first < calls.certain.len() && self.done.remove(&self.first) {
+            self.first += 1;
+        }
+    }
+}
+
+fn check_key(calls: &[Call]) -> Result<(), String> {
+    let calls = Calls::new(calls);
+    let mut furthest = Place { first: 0, done: BTreeSet::new(), value: None };
+    let mut tried: HashSet<Place> = HashSet::new();
+    let mut stack = vec![furthest.clone()];
+    while let Some(mut place) = stack.pop() {
+        calls.take_reads(&mut place);
+        if place.first == calls.certain.len() {
+            return Ok(());
+        }
+        if !tried.insert(place.clone()) {
+            continue;
+        }
+        let mut next = calls.open(&place);
+        next.retain(|index| calls.at(*index).writes(place.value).is_some());
+        // The last pushed is tried first: what returned first, and what is certain before what is not.
+        next.sort_by_key(|index| std::cmp::Reverse(calls.at(*index).ends()));
+        for index in next {
+            let mut onward = place.clone();
+            onward.done.insert(index);
+            onward.value = calls.at(index).writes(place.value).unwrap_or_default();
+            onward.advance(&calls);
+            stack.push(onward);
+        }
+        if furthest.first < place.first {
+            furthest = place;
+        }
+    }
+    let open: Vec<&Call> =
+        calls.open(&furthest).into_iter().take(12).map(|index| calls.at(index)).collect();
+    Err(format!(
+        "no order explains the calls; after the first {} the value was {:?}, and next could come {open:#?}",
+        furthest.first, furthest.value,
+    ))
 }
 
 /// Many tasks that read, write, delete and compare-and-set a few keys, through several handles on one store.

@@ -195,8 +195,8 @@ async fn follow_once(shared: &Shared) -> Ended {
     let Head { number, count } = shared.feed.head();
     let from = i64::try_from(number).unwrap_or(i64::MAX).max(shared.born).saturating_add(1);
     let mut assembler = Assembler::new(&shared.layout, number, count);
-    let mut stream = match shared.cluster.watch(shared.layout.all(), from).await {
-        Ok(stream) => stream,
+    let (member, mut stream) = match shared.cluster.watch(shared.layout.all(), from).await {
+        Ok(opened) => opened,
         Err(fault) => {
             tracing::debug!(?fault, "etcd cannot be watched");
             return Ended::Again;
@@ -206,7 +206,7 @@ async fn follow_once(shared: &Shared) -> Ended {
         let message = tokio::select! {
             message = stream.message() => message,
             () = shared.feed.doubt.notified() => {
-                shared.cluster.pass_on_from_current();
+                shared.cluster.doubt(member);
                 return Ended::Again;
             }
         };
@@ -215,7 +215,7 @@ async fn follow_once(shared: &Shared) -> Ended {
             Ok(None) => return Ended::Again,
             Err(error) => {
                 tracing::debug!(%error, "etcd's watch ended");
-                shared.cluster.pass_on_from_current();
+                shared.cluster.doubt(member);
                 return Ended::Again;
             }
         };
@@ -225,7 +225,7 @@ async fn follow_once(shared: &Shared) -> Ended {
         if message.canceled() {
             tracing::debug!(reason = message.cancel_reason(), "etcd's watch was cancelled");
             // A refused token, or a member without a leader: a new connection, and another member, helps.
-            shared.cluster.pass_on_from_current();
+            shared.cluster.doubt(member);
             return Ended::Again;
         }
         for event in message.events() {

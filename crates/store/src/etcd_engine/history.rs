@@ -143,7 +143,6 @@ pub(super) async fn read(
             Err(Stop::Broken(Broken::Corrupt(error)) | Stop::Failed(error)) => return Err(error),
             Err(Stop::Broken(Broken::Gap)) => {
                 tracing::warn!(after, "etcd's watch left out a commit; it is read again");
-                cluster.pass_on_from_current();
             }
         }
     }
@@ -168,7 +167,7 @@ async fn pass(
 ) -> Result<Vec<Change>, Stop> {
     let failed = |fault: Fault| Stop::Failed(fault.into());
     let prefix = assembler.layout.all();
-    let mut stream = cluster.watch(prefix, from).await.map_err(failed)?;
+    let (member, mut stream) = cluster.watch(prefix, from).await.map_err(failed)?;
     let (mut changes, mut bytes) = (Vec::new(), 0);
     loop {
         let message = match timeout(patience, stream.message()).await {
@@ -176,7 +175,7 @@ async fn pass(
             Ok(Ok(None)) => return Err(Stop::Failed(ended("etcd ended the watch"))),
             Ok(Err(error)) => return Err(Stop::Failed(ended(&error.to_string()))),
             Err(_) => {
-                cluster.pass_on_from_current();
+                cluster.doubt(member);
                 return Err(Stop::Failed(ended("etcd's watch said nothing in time")));
             }
         };

@@ -1,6 +1,6 @@
 //! Which keys of etcd are this store's, and what the head's value says of its commit.
 //!
-//! Under the prefix lie `id` (which store this is), `head` and `data/` with everybody's keys. Each commit writes `head`: so its
+//! Under the prefix lie `id` (which store this is), `head`, `fence` (`cluster` says why) and `data/` with everybody's keys. Each commit writes `head`: so its
 //! revision is the last commit's number whatever else lives in the cluster, its etcd version counts the commits without a gap,
 //! and its value, the [`Record`], tells what etcd's own history does not: deletes of what was absent, and writes that a later
 //! one of the same commit covered.
@@ -42,6 +42,11 @@ impl Layout {
 
     pub fn head(&self) -> Vec<u8> {
         [self.prefix.as_slice(), b"head"].concat()
+    }
+
+    /// Written to be sure of what a member has seen; holds nothing.
+    pub fn fence(&self) -> Vec<u8> {
+        [self.prefix.as_slice(), b"fence"].concat()
     }
 
     pub fn data(&self, key: &[u8]) -> Vec<u8> {

@@ -81,8 +81,8 @@ impl EtcdStore {
     /// Opens the store under the prefix, or creates it. Must be called on a tokio runtime, which then runs two tasks for it.
     pub async fn open(options: EtcdOptions) -> Result<Self, EtcdOpenError> {
         options.check()?;
-        let cluster = Cluster::new(&options);
         let layout = Layout::new(&options.prefix);
+        let cluster = Cluster::new(&options, layout.fence());
         let State { id, born, head, .. } = identify(&cluster, &layout).await?;
         let id = id.ok_or_else(|| nonsense("the store has no id"))?;
         let feed = Feed::new(head, options.recent_commits, options.recent_bytes);
@@ -335,8 +335,7 @@ async fn identify(cluster: &Cluster, layout: &Layout) -> Result<State, StoreErro
 }
 
 async fn read_state(cluster: &Cluster, layout: &Layout) -> Result<State, StoreError> {
-    let reads = [TxnOp::get(layout.id(), None), TxnOp::get(layout.head(), None)];
-    let response = cluster.read_txn(Txn::new().and_then(reads)).await?;
+    let response = cluster.get_all(&[layout.id(), layout.head()]).await?;
     state_of(&response)
 }
 

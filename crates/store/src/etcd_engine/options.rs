@@ -17,7 +17,7 @@ const KEEP_ALIVE: Duration = Duration::from_secs(10);
 /// How the engine is run.
 #[derive(Clone, Debug)]
 pub struct EtcdOptions {
-    /// `http://host:2379` or `https://host:2379`, one or more members of one cluster. The first that answers is used, and the next
+    /// `http://host:2379` or `https://host:2379`, one or more members of one cluster. One is used at a time, and another
     /// when it fails.
     pub endpoints: Vec<String>,
     /// What every key of this store begins with: printable ASCII, with a `/` at the end.
