@@ -2,7 +2,7 @@
 
 use std::{collections::HashMap, sync::Arc};
 
-use countersign_evaluator::snapshot::{BindingEntry, Pattern, Snapshot};
+use countersign_evaluator::snapshot::{BindingEntry, Pattern, ROOT, Snapshot};
 use countersign_policy::arn::AccountId;
 use countersign_proto::policy::v1::{
     AccessKeyRecord, PinnedPrincipalRecord, Record, SigningKeyRecord, record,
@@ -94,17 +94,19 @@ impl World {
         put
     }
 
-    /// What cannot be read and may deny is not as if it were not there. Without its user, role or account nothing is allowed; a missing
-    /// managed policy, group, unit or guardrail is missed where it is attached. A resource policy would be missed by nobody, nor what is
-    /// of a kind that this version does not know.
+    /// What cannot be read and may deny is not as if it were not there. Without its user or role nothing is allowed; a missing managed
+    /// policy, group, unit or guardrail is missed where it is attached. A resource policy would be missed by nobody, nor the root (which
+    /// need not be there), nor the RCPs over an account's resources without the account, nor what is of a kind that this version does
+    /// not know.
     fn beware(&mut self, record: &Record) {
         let account = match &record.record {
             Some(record::Record::ResourcePolicy(policy)) => policy.account_id.parse().ok(),
+            Some(record::Record::Account(account)) => account.account_id.parse().ok(),
+            Some(record::Record::OrganizationalUnit(unit)) if unit.id == ROOT => None,
             // Without it a revoked token would be good again.
             Some(record::Record::RevokedToken(_)) | None => None,
             Some(
-                record::Record::Account(_)
-                | record::Record::User(_)
+                record::Record::User(_)
                 | record::Record::Role(_)
                 | record::Record::Group(_)
                 | record::Record::ManagedPolicy(_)

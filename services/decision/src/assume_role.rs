@@ -7,7 +7,7 @@
 use std::{sync::Arc, time::Instant};
 
 use countersign_evaluator::{
-    Context, Decision, ExternalPrincipal, PolicyType, Principal, Realm, Request, Resource,
+    Context, Decision, ExternalPrincipal, PolicyType, Principal, Realm, Reason, Request, Resource,
     ResourceArn, Subject, SubjectError, Verdict, compiled,
     context::DuplicateKey,
     snapshot::{CallerKey, RoleEntry, Snapshot},
@@ -111,8 +111,10 @@ pub fn decide(
         let pin_required = is_external(&caller.principal) && !names_unique_id(&own, role);
         return granted(Judgement::of(own, &request), question, role, None, pin_required);
     }
-    // The caller's own Denies hold also when it speaks for a service, and so do those that are not at hand.
-    if own.decision == Decision::ExplicitDeny || check::is_unknown(&own) {
+    // The caller's own Denies hold also when it speaks for a service, and so do those that are not at hand, and the bounds of its
+    // organization, which no service has.
+    let is_outside = own.reason == Reason::NotAllowedByScp;
+    if own.decision == Decision::ExplicitDeny || check::is_unknown(&own) || is_outside {
         return Ok((Judgement::of(own, &request), None));
     }
     for service in bound_services(world, &question.identity, role) {

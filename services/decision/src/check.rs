@@ -15,7 +15,7 @@ use countersign_evaluator::{
     snapshot::RoleEntry,
     subject::service_subject,
 };
-use countersign_policy::{arn::AccountId, principal::IamArn};
+use countersign_policy::{action::Action, arn::AccountId, principal::IamArn};
 use countersign_proto::decision::v1::{AuthorizeResponse, DecisionReason, ExplainResponse};
 use countersign_replica::{View, World};
 
@@ -220,7 +220,7 @@ fn consider(
         .context(&context, now, account)
         .map_err(|error| Refusal::invalid("context", error.to_string()))?;
     let mut policies = subject.policy_set();
-    let stored = stored_policy(world, &resource);
+    let stored = stored_policy(world, &action, &resource);
     if let (Some(_), Some((stored, _))) = (&resource_policy, stored) {
         let message = format!("refused: a policy is stored for `{}`", stored.name);
         return Err(Refusal::invalid("resource_policy_document", message));
@@ -299,8 +299,16 @@ fn is_foreign(caller: &Caller, who: &Who) -> bool {
     who.account().is_some_and(|account| caller_account(caller) != Some(account))
 }
 
-/// The stored policy of what is asked about, in the account that owns it.
-fn stored_policy<'a>(world: &'a World, resource: &Resource) -> Option<(&'a Attached, &'a Program)> {
+/// The stored policy of what is asked about, in the account that owns it. It speaks of the owning service's actions: who may ask about
+/// a resource is for the account's other policies to say, as in [`require`].
+fn stored_policy<'a>(
+    world: &'a World,
+    action: &Action,
+    resource: &Resource,
+) -> Option<(&'a Attached, &'a Program)> {
+    if convert::is_own_action(action) {
+        return None;
+    }
     match &resource.arn {
         ResourceArn::Any => None,
         ResourceArn::Arn(arn) => {

@@ -16,5 +16,5 @@ pub use context::assertable_key as assertable;
 pub use many::{Batch, batch_question, filter_question};
 pub use question::{
     Asked, Check, Owner, Question, authorize_question, check as question_of, explain_question,
-    principal,
+    is_own_action, principal,
 };

@@ -320,16 +320,19 @@ fn owner(resource: &ResourceArn, stated: &str) -> Result<Owner, Refusal> {
     }
 }
 
+/// Whether the action is one of Countersign's own, of which no resource policy speaks.
+pub fn is_own_action(action: &Action) -> bool {
+    let own = ["iam", "sts", "countersign"];
+    own.iter().any(|service| action.service().eq_ignore_ascii_case(service))
+}
+
 fn resource_policy(action: &Action, text: &str) -> Result<Option<Arc<Document>>, Refusal> {
     const FIELD: &str = "resource_policy_document";
     if text.is_empty() {
         return Ok(None);
     }
     // Countersign knows the policies of these resources itself; a caller's own would shadow them.
-    if ["iam", "sts", "countersign"]
-        .iter()
-        .any(|service| action.service().eq_ignore_ascii_case(service))
-    {
+    if is_own_action(action) {
         return Err(Refusal::invalid(
             FIELD,
             format!(

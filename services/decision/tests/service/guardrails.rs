@@ -5,13 +5,15 @@ use countersign_proto::{
         AuthorizeRequest, AuthorizeResponse, DecisionReason, authorize_request::Subject,
     },
     policy::v1::{
-        AccountRecord, GuardrailKind, GuardrailRecord, OrganizationalUnitRecord, Realm,
+        AccountRecord, GuardrailKind, GuardrailRecord, OrganizationalUnitRecord, Realm, Record,
         ResolvedPrincipal, ResourcePolicyRecord, RevokedTokenRecord, record::Record as Kind,
     },
 };
-use tonic::Code;
+use tonic::{Code, Request};
 
-use super::harness::{ORDER, OURS, System, document, now, question, record, refused, role};
+use super::harness::{
+    ORDER, OURS, System, THEIRS, assume, document, now, question, record, refused, role,
+};
 
 const DENIES: &str = r#"{"Sid":"Stop","Effect":"Deny","Action":"orders:*","Resource":"*"}"#;
 
@@ -151,6 +153,12 @@ async fn a_stored_policy_speaks_for_its_resource() {
     assert!(message.contains("resource_policy_document"), "{message}");
     assert!(message.contains(orders), "{message}");
     system.authorize(supplied(other)).await.unwrap();
+    // It does not say who may ask.
+    let any = r#"{"Effect":"Allow","Principal":"*","Action":"*","Resource":"*"}"#;
+    let any = system.store.put(record("rp/4", stored(orders, any, "")));
+    let asking =
+        AuthorizeRequest { action: "countersign:Authorize".into(), ..request(ORDER, &any) };
+    assert!(!system.authorize(asking).await.unwrap().allowed);
     // Who was meant is gone, and another has the name.
     let revision = system.store.put(record("rp/4", stored(orders, guests, "AROASOMEBODY")));
     check(ORDER, &revision, DecisionReason::NoIdentityAllow).await;
@@ -166,6 +174,56 @@ async fn a_stored_policy_speaks_for_its_resource() {
     assert_eq!(refused(system.authorize(blind).await).0, Code::PermissionDenied);
     let revision = system.store.delete("rp/4");
     assert!(ask(&system, revision).await.allowed);
+}
+
+/// Without them it would be as if nothing had been attached.
+#[tokio::test]
+async fn what_stands_over_an_account_and_cannot_be_read_denies() {
+    let system = System::start_with(|config| config.anonymous_callers = true).await;
+    let put = |key: &str, kind: Kind, format: u32| {
+        system.store.put(Record { format, ..record(key, kind) })
+    };
+    let check = async |revision: String, role: &str, allowed: bool| {
+        let token = system.token(role, "orders");
+        let request = AuthorizeRequest { at_least_revision: revision, ..question(token) };
+        let answer = system.client.clone().authorize(Request::new(request)).await.unwrap();
+        let answer = answer.into_inner();
+        assert_eq!(answer.allowed, allowed, "{role}: {}", answer.message);
+        let unknown = answer.reason() == DecisionReason::CannotEvaluate;
+        assert_eq!(unknown, !allowed, "{role}: {}", answer.message);
+    };
+    check(put("ou/root", unit("r-root", "", &[]), 1), "App", true).await;
+    check(put("ou/root", unit("r-root", "", &[]), 99), "App", false).await;
+    check(put("ou/root", unit("r-root", "", &[]), 1), "App", true).await;
+    // Of the resource's account too: its RCPs would hold for everybody.
+    let orders = "arn:aws:orders:eu-west-1:111122223333:order/*";
+    let everybody = r#"{"Effect":"Allow","Principal":"*","Action":"orders:*","Resource":"*"}"#;
+    put("rp/1", stored(orders, everybody, ""), 1);
+    let everything = r#"{"Effect":"Allow","Action":"*","Resource":"*"}"#;
+    let foreign = put("r/Foreign", Kind::Role(role(THEIRS, "Foreign", Some(everything))), 1);
+    check(foreign, "Foreign", true).await;
+    let unreadable = put("a/ours", Kind::Account(account("", &[], false)), 99);
+    check(unreadable.clone(), "Foreign", false).await;
+    check(unreadable, "App", false).await;
+}
+
+#[tokio::test]
+async fn nobody_speaks_for_a_service_to_leave_its_organizations_bounds() {
+    let system = System::start().await;
+    let assume_app = async |revision: String| {
+        let alice = format!("arn:aws:iam::{OURS}:user/alice");
+        let mut request = assume("countersign", &alice, "AIDAALICE", "App");
+        request.at_least_revision = revision;
+        let answer = system.client.clone().authorize_assume_role(system.by_gateway(request)).await;
+        answer.unwrap().into_inner().reason()
+    };
+    assert_eq!(assume_app(String::new()).await, DecisionReason::AllowedByTrustPolicy);
+    let some = r#"{"Effect":"Allow","Action":"s3:*","Resource":"*"}"#;
+    let some = guardrail("p-some", GuardrailKind::ServiceControlPolicy, some);
+    system.store.put(record("g/some", some));
+    let narrow = Kind::Account(account("", &["p-some"], true));
+    let revision = system.store.put(record("a/ours", narrow));
+    assert_eq!(assume_app(revision).await, DecisionReason::NoScpAllow);
 }
 
 #[tokio::test]

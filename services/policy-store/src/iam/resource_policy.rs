@@ -43,10 +43,27 @@ pub fn pattern(account: &AccountId, resource_arn: &str) -> Result<Pattern, Error
         return Err(refused("the ARN is of another account"));
     }
     // Countersign itself knows the policies of these.
-    if ["iam", "sts", "countersign", "organizations"].contains(&arn.service()) {
+    let own = ["iam", "sts", "countersign", "organizations"];
+    if own.iter().any(|service| arn.service().eq_ignore_ascii_case(service)) {
         return Err(refused("resources of this service have no stored policy"));
     }
     Ok(pattern)
+}
+
+/// What a caller must be allowed to do a thing on: the pattern's own text, and where it has a `*` also the text with each of them twice,
+/// and with none. A `?` in the caller's policy would otherwise take the `*` for the one character that it is, and a right on `order/?`
+/// be one on `order/*`.
+pub fn asked_about(resource_arn: &str) -> Vec<String> {
+    let mut texts = vec![resource_arn.to_owned()];
+    if resource_arn.contains('*') {
+        texts.push(resource_arn.replace('*', "**"));
+        let shortest = resource_arn.replace('*', "");
+        // `*` alone covers no ARN that short.
+        if shortest.parse::<Arn>().is_ok() {
+            texts.push(shortest);
+        }
+    }
+    texts
 }
 
 /// The policy of this very ARN or pattern.

@@ -12,7 +12,8 @@ use crate::{
 /// No token lives longer, in seconds: a role's longest session.
 const LONGEST: i64 = 43_200;
 
-/// Revokes a token. Doing it again changes nothing.
+/// Revokes a token. It is kept for as long as any token may last, whatever the caller says of this one's end: a revocation that is
+/// dropped too early would bring the token back.
 pub fn revoke(
     view: &View,
     plan: &mut Plan,
@@ -26,13 +27,14 @@ pub fn revoke(
     }
     let now = view.now().seconds;
     let near = now..=now + LONGEST + 60;
-    let expires = expire_time.filter(|time| near.contains(&time.seconds)).ok_or_else(|| {
+    if !expire_time.is_some_and(|time| near.contains(&time.seconds)) {
         let rule = "the token's own end is expected: not past, and at most twelve hours ahead";
-        Error::validation("expire_time", rule)
-    })?;
+        return Err(Error::validation("expire_time", rule));
+    }
     let key = layout::revoked_token(token_id);
     if view.find(&key)?.is_none() {
-        let record = RevokedTokenRecord { jti: token_id.to_owned(), expires: Some(expires) };
+        let expires = Some(Timestamp { seconds: now + LONGEST, nanos: 0 });
+        let record = RevokedTokenRecord { jti: token_id.to_owned(), expires };
         plan.put(&key, &record);
     }
     Ok(())

@@ -10,6 +10,11 @@ use crate::{
     iam::resource_policy,
 };
 
+fn asks(action: &'static str, resource_arn: &str) -> Vec<Ask<'static>> {
+    let texts = resource_policy::asked_about(resource_arn);
+    texts.into_iter().map(|text| Ask::new(action, On::Arn(text))).collect()
+}
+
 impl PolicyStore {
     pub async fn put_resource_policy(
         &self,
@@ -19,7 +24,7 @@ impl PolicyStore {
         let PutResourcePolicyRequest { resource_arn, policy, validate_only: _, request_id: _ } =
             request;
         resource_policy::pattern(&call.account()?, &resource_arn)?;
-        let asks = [Ask::new("countersign:PutResourcePolicy", On::Arn(resource_arn.clone()))];
+        let asks = asks("countersign:PutResourcePolicy", &resource_arn);
         self.write(&call, &asks, |view, plan, permit| {
             let account = permit.account();
             let findings = resource_policy::put(view, plan, account, &resource_arn, &policy)?;
@@ -36,7 +41,7 @@ impl PolicyStore {
     ) -> Result<GetResourcePolicyResponse, Error> {
         let GetResourcePolicyRequest { resource_arn } = request;
         resource_policy::pattern(&call.account()?, &resource_arn)?;
-        let asks = [Ask::new("countersign:GetResourcePolicy", On::Arn(resource_arn.clone()))];
+        let asks = asks("countersign:GetResourcePolicy", &resource_arn);
         let record = self
             .read(&call, &asks, |view, permit| {
                 resource_policy::find(view, permit.account(), &resource_arn)
@@ -53,7 +58,7 @@ impl PolicyStore {
     ) -> Result<DeleteResourcePolicyResponse, Error> {
         let DeleteResourcePolicyRequest { resource_arn, validate_only: _, request_id: _ } = request;
         resource_policy::pattern(&call.account()?, &resource_arn)?;
-        let asks = [Ask::new("countersign:DeleteResourcePolicy", On::Arn(resource_arn.clone()))];
+        let asks = asks("countersign:DeleteResourcePolicy", &resource_arn);
         self.write(&call, &asks, |view, plan, permit| {
             resource_policy::delete(view, plan, permit.account(), &resource_arn)?;
             Ok(DeleteResourcePolicyResponse::default())

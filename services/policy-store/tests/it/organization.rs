@@ -381,6 +381,44 @@ async fn a_resource_has_one_policy() {
     refused(iam.get_resource_policy(get).await, Code::NotFound, "NoSuchEntity");
 }
 
+/// A right on a part of what a pattern covers is none on the pattern.
+#[tokio::test]
+async fn whoever_may_put_a_part_may_not_put_the_whole() {
+    let store = TestStore::start().await;
+    let mut iam = store.admin().await;
+    iam.create_role(new_role("Owner", &trust(EC2))).await.unwrap();
+    let mut owner = store.session(ACCOUNT, "Owner").await;
+    let everybody = allow("orders:*", "*").replace(r#""Effect""#, r#""Principal":"*","Effect""#);
+    for (held, resource, allowed) in [
+        ("order/1", "order/1", true),
+        ("order/1", "order/2", false),
+        ("order/1*", "order/1*", true),
+        ("order/1*", "order/*", false),
+        ("order/?", "order/*", false),
+        ("order/??", "order/*", false),
+        ("order/?*", "order/*", false),
+        ("order/*", "order/?", true),
+        ("*", "*", true),
+    ] {
+        let arn = |resource: &str| format!("arn:aws:orders:eu-west-1:{ACCOUNT}:{resource}");
+        let right = PutRolePolicyRequest {
+            role_name: "Owner".into(),
+            policy_name: "P".into(),
+            policy_document: allow("countersign:PutResourcePolicy", &arn(held)),
+            ..Default::default()
+        };
+        iam.put_role_policy(right).await.unwrap();
+        let request = PutResourcePolicyRequest {
+            resource_arn: arn(resource),
+            policy: everybody.clone(),
+            validate_only: true,
+            ..Default::default()
+        };
+        let answer = owner.put_resource_policy(request).await;
+        assert_eq!(answer.is_ok(), allowed, "{held} {resource} {answer:?}");
+    }
+}
+
 #[tokio::test]
 async fn sessions_and_tokens_end_before_their_time() {
     let store = TestStore::start().await;
@@ -427,7 +465,11 @@ async fn sessions_and_tokens_end_before_their_time() {
     refused(fresh.revoke_token(revoke("x", 60)).await, Code::PermissionDenied, "AccessDenied");
     let (mut one, jti) = store.session_with_id(ACCOUNT, "R").await;
     one.list_users(ListUsersRequest::default()).await.unwrap();
-    store.gateway().revoke_token(revoke(&jti, 900)).await.unwrap();
+    // Whatever is said of its end, it is kept for as long as any token lasts.
+    store.gateway().revoke_token(revoke(&jti, 1)).await.unwrap();
+    let record = store.records().await.remove(&format!("revoked/{jti}")).unwrap().record;
+    let Some(record::Record::RevokedToken(kept)) = record else { panic!("{record:?}") };
+    assert!(kept.expires.unwrap().seconds >= now + 43_200, "{kept:?}");
     refused(
         one.list_users(ListUsersRequest::default()).await,
         Code::Unauthenticated,
