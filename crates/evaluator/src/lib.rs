@@ -11,6 +11,7 @@
 pub mod compiled;
 mod conditions;
 pub mod context;
+pub mod effort;
 mod entities;
 pub mod explain;
 mod matching;

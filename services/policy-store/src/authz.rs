@@ -211,16 +211,7 @@ struct Known {
 fn known(view: &View, claims: &Claims, account: AccountId) -> Result<Known, Error> {
     let session = &claims.session;
     let mut snapshot = Snapshot::new();
-    if let Some(role) = view.find(&layout::role(&account, &session.role_name))? {
-        let boundary = Some(&role.permissions_boundary_arn).filter(|arn| !arn.is_empty());
-        for arn in role.attached_policy_arns.iter().chain(boundary) {
-            let Ok((owner, _, name)) = name::parse_policy_arn("policy_arn", arn) else { continue };
-            if let Some(policy) = view.find(&layout::policy(owner, name))? {
-                snapshot.put_policy(records::policy(&policy).map_err(damaged)?);
-            }
-        }
-        snapshot.put_role(records::role(&role).map_err(damaged)?);
-    }
+    put_role(view, account, &session.role_name, &mut snapshot)?;
     put_organization(view, account, &mut snapshot)?;
     let facts = SessionFacts {
         account,
@@ -240,8 +231,41 @@ fn known(view: &View, claims: &Claims, account: AccountId) -> Result<Known, Erro
     Ok(Known { subject, snapshot })
 }
 
+/// A role and the managed policies that it has.
+pub fn put_role(
+    view: &View,
+    account: AccountId,
+    role_name: &str,
+    snapshot: &mut Snapshot,
+) -> Result<(), Error> {
+    let Some(role) = view.find(&layout::role(&account, role_name))? else { return Ok(()) };
+    let boundary = Some(&role.permissions_boundary_arn).filter(|arn| !arn.is_empty());
+    put_policies(view, role.attached_policy_arns.iter().chain(boundary), snapshot)?;
+    snapshot.put_role(records::role(&role).map_err(damaged)?);
+    Ok(())
+}
+
+/// Managed policies. One that is not there is missed where it is attached, and denies.
+pub fn put_policies<'a>(
+    view: &View,
+    arns: impl Iterator<Item = &'a String>,
+    snapshot: &mut Snapshot,
+) -> Result<(), Error> {
+    for arn in arns {
+        let Ok((owner, _, name)) = name::parse_policy_arn("policy_arn", arn) else { continue };
+        if let Some(policy) = view.find(&layout::policy(owner, name))? {
+            snapshot.put_policy(records::policy(&policy).map_err(damaged)?);
+        }
+    }
+    Ok(())
+}
+
 /// The account and all that stands over it. What is named and not there is missed where it is needed, and denies.
-fn put_organization(view: &View, account: AccountId, snapshot: &mut Snapshot) -> Result<(), Error> {
+pub fn put_organization(
+    view: &View,
+    account: AccountId,
+    snapshot: &mut Snapshot,
+) -> Result<(), Error> {
     let Some(record) = view.find(&layout::account(account.as_str()))? else { return Ok(()) };
     let mut guardrail_ids = record.guardrail_ids.clone();
     snapshot.put_account(records::account(&record).map_err(damaged)?);
@@ -264,8 +288,8 @@ fn put_organization(view: &View, account: AccountId, snapshot: &mut Snapshot) ->
     Ok(())
 }
 
-fn damaged(error: Unreadable) -> Error {
-    Error::Damaged { key: "of the caller".to_owned(), error: error.to_string() }
+pub fn damaged(error: Unreadable) -> Error {
+    Error::Damaged { key: "of a principal".to_owned(), error: error.to_string() }
 }
 
 /// A session policy that does not parse is not left out: the session can then do nothing.

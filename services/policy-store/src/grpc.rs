@@ -313,15 +313,15 @@ impl PolicyStoreService for PolicyStore {
         list_accounts(ListAccountsRequest) -> ListAccountsResponse;
         list_service_principal_bindings(ListServicePrincipalBindingsRequest) -> ListServicePrincipalBindingsResponse;
         list_signing_keys(ListSigningKeysRequest) -> ListSigningKeysResponse;
+        simulate_principal_policy(SimulatePrincipalPolicyRequest) -> SimulatePrincipalPolicyResponse;
+        simulate_custom_policy(SimulateCustomPolicyRequest) -> SimulateCustomPolicyResponse;
+        get_account_authorization_details(GetAccountAuthorizationDetailsRequest) -> GetAccountAuthorizationDetailsResponse;
         derive_signing_key(DeriveSigningKeyRequest) -> DeriveSigningKeyResponse;
     }
 
     later! {
         get_access_key_last_used(GetAccessKeyLastUsedRequest) -> GetAccessKeyLastUsedResponse;
-        get_account_authorization_details(GetAccountAuthorizationDetailsRequest) -> GetAccountAuthorizationDetailsResponse;
         import_account_authorization_details(ImportAccountAuthorizationDetailsRequest) -> ImportAccountAuthorizationDetailsResponse;
-        simulate_principal_policy(SimulatePrincipalPolicyRequest) -> SimulatePrincipalPolicyResponse;
-        simulate_custom_policy(SimulateCustomPolicyRequest) -> SimulateCustomPolicyResponse;
     }
 
     type WatchStream = ReceiverStream<Result<WatchResponse, Status>>;

@@ -21,6 +21,7 @@ mod request;
 mod rpc;
 mod seal;
 mod seed;
+mod simulate;
 mod view;
 mod watch;
 

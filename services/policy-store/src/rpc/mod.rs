@@ -3,6 +3,7 @@
 pub mod access_keys;
 pub mod accounts;
 pub mod audit;
+pub mod export;
 pub mod gateway;
 pub mod groups;
 pub mod organization;
@@ -10,6 +11,7 @@ pub mod policies;
 pub mod resource_policies;
 pub mod revocation;
 pub mod roles;
+pub mod simulation;
 pub mod tags;
 pub mod users;
 

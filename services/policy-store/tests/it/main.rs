@@ -9,12 +9,14 @@
 
 mod accounts;
 mod audit;
+mod export;
 mod groups;
 mod keys;
 mod life;
 mod organization;
 #[cfg(feature = "etcd")]
 mod shared;
+mod simulation;
 mod support;
 mod trust;
 mod watching;
