@@ -3,15 +3,16 @@
 use std::{
     sync::{
         Arc,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicU32, AtomicU64, Ordering},
     },
     time::{Duration, Instant},
 };
 
 use arc_swap::ArcSwapOption;
 use countersign_proto::policy::v1::{
-    RecordKind, WatchAck, WatchChange, WatchRequest, WatchSnapshotChunk, WatchStart,
-    policy_store_service_client::PolicyStoreServiceClient, watch_request, watch_response,
+    RecordKind, WatchAck, WatchChange, WatchHeartbeat, WatchRequest, WatchSnapshotChunk,
+    WatchStart, policy_store_service_client::PolicyStoreServiceClient, watch_request,
+    watch_response,
 };
 use tokio::sync::{mpsc, watch};
 use tokio_stream::wrappers::ReceiverStream;
@@ -21,7 +22,7 @@ use tonic::{
     transport::Channel,
 };
 
-use crate::{MalformedRevision, Revision, Unreadable, World};
+use crate::{Digest, MalformedRevision, Revision, Unreadable, World};
 
 /// The store sends a heartbeat every second; three missed ones are a broken stream.
 const SILENCE: Duration = Duration::from_secs(4);
@@ -31,6 +32,15 @@ const BACKOFF: [Duration; 5] = [
     Duration::from_millis(250),
     Duration::from_millis(1000),
     Duration::from_millis(2000),
+];
+
+/// Before a snapshot is asked for again because what is held differs from what the store counts. The first difference is mended at
+/// once; a store and a follower that never agree must not spend their days on snapshots.
+const DIVERGED: [Duration; 4] = [
+    Duration::from_millis(10),
+    Duration::from_secs(1),
+    Duration::from_secs(10),
+    Duration::from_secs(60),
 ];
 
 /// What a follower holds. Cheap to clone; every clone sees the same.
@@ -59,6 +69,8 @@ pub struct Follower {
     reached: watch::Sender<Option<Revision>>,
     kinds: Vec<RecordKind>,
     name: String,
+    /// So often in a row what was held was not what the store counts. While it is not 0, a stream begins with a snapshot.
+    differences: AtomicU32,
 }
 
 /// A revision that this replica cannot answer at.
@@ -103,6 +115,7 @@ impl Replica {
             reached: sender,
             kinds: kinds.to_vec(),
             name: name.to_owned(),
+            differences: AtomicU32::new(0),
         };
         (Self { shared, reached: receiver }, follower)
     }
@@ -183,6 +196,8 @@ enum Broken {
     Silent,
     #[error("the store sent what it may not: {0}")]
     Protocol(&'static str),
+    #[error("at {revision} this follower holds {have:?}, and the store counts {counted:?}")]
+    Diverged { revision: Revision, have: Digest, counted: Digest },
     #[error(transparent)]
     Revision(#[from] MalformedRevision),
 }
@@ -208,9 +223,22 @@ impl Follower {
             let after = self.shared.held.load_full().map(|view| view.revision.number);
             failures = if before == after { failures + 1 } else { 0 };
             tracing::warn!(follower = %self.name, %broken, "the watch broke; beginning again");
-            let step = failures.min(BACKOFF.len() - 1);
-            tokio::time::sleep(BACKOFF.get(step).copied().unwrap_or(SILENCE)).await;
+            let wait = match broken {
+                Broken::Diverged { .. } => self.patience(),
+                Broken::Status(_)
+                | Broken::Closed
+                | Broken::Silent
+                | Broken::Protocol(_)
+                | Broken::Revision(_) => step(&BACKOFF, failures),
+            };
+            tokio::time::sleep(wait).await;
         }
+    }
+
+    /// How long to wait after the differences so far.
+    fn patience(&self) -> Duration {
+        let before = self.differences.load(Ordering::Relaxed).saturating_sub(1);
+        step(&DIVERGED, usize::try_from(before).unwrap_or(usize::MAX))
     }
 
     async fn stream<I>(&self, mut client: Client<I>) -> Result<std::convert::Infallible, Broken>
@@ -218,9 +246,8 @@ impl Follower {
         I: Interceptor + Clone + Send + 'static,
     {
         let (requests, outgoing) = mpsc::channel(16);
-        let held = self.shared.held.load_full();
         let start = WatchStart {
-            revision: held.map(|view| view.revision.to_string()).unwrap_or_default(),
+            revision: self.resume_at(),
             kinds: self.kinds.iter().map(|kind| i32::from(*kind)).collect(),
             follower_name: self.name.clone(),
         };
@@ -240,6 +267,13 @@ impl Follower {
         }
     }
 
+    /// Where the next stream goes on; empty for a snapshot.
+    fn resume_at(&self) -> String {
+        let sound = self.differences.load(Ordering::Relaxed) == 0;
+        let held = self.shared.held.load_full().filter(|_| sound);
+        held.map(|view| view.revision.to_string()).unwrap_or_default()
+    }
+
     /// The revision that an event has led to; none while a snapshot is in part.
     fn apply(
         &self,
@@ -249,9 +283,7 @@ impl Follower {
         let applied = match event {
             watch_response::Event::SnapshotChunk(chunk) => self.chunk(arriving, chunk)?,
             watch_response::Event::Change(change) => Some(self.change(&change)?),
-            watch_response::Event::Heartbeat(heartbeat) => {
-                Some(self.advance(heartbeat.revision.parse()?)?)
-            }
+            watch_response::Event::Heartbeat(heartbeat) => Some(self.heartbeat(heartbeat)?),
         };
         if applied.is_some() {
             let elapsed = u64::try_from(self.shared.started.elapsed().as_millis());
@@ -297,6 +329,22 @@ impl Follower {
         Ok(self.publish(revision, world))
     }
 
+    /// Nothing changed, but the store is further on. What is held is compared before it is called so new: after a missed change it is not.
+    fn heartbeat(&self, heartbeat: WatchHeartbeat) -> Result<Revision, Broken> {
+        let WatchHeartbeat { revision, digest } = heartbeat;
+        let revision: Revision = revision.parse()?;
+        if let Some(counted) = digest.map(Digest::from) {
+            let (revision, world) = self.successor(&revision.to_string())?;
+            let have = world.digest();
+            if have != counted {
+                self.differences.fetch_add(1, Ordering::Relaxed);
+                return Err(Broken::Diverged { revision, have, counted });
+            }
+            self.differences.store(0, Ordering::Relaxed);
+        }
+        self.advance(revision)
+    }
+
     /// Nothing changed, but the store is further on.
     fn advance(&self, revision: Revision) -> Result<Revision, Broken> {
         let (revision, world) = self.successor(&revision.to_string())?;
@@ -335,6 +383,10 @@ impl Follower {
     }
 }
 
+fn step(steps: &[Duration], number: usize) -> Duration {
+    steps.get(number).or(steps.last()).copied().unwrap_or(SILENCE)
+}
+
 async fn send(
     requests: &mpsc::Sender<WatchRequest>,
     request: watch_request::Request,
@@ -345,7 +397,7 @@ async fn send(
 
 #[cfg(test)]
 mod tests {
-    use countersign_proto::policy::v1::WatchHeartbeat;
+    use countersign_proto::policy::v1::{Record, WatchDigest};
     use watch_response::Event;
 
     use super::*;
@@ -361,7 +413,7 @@ mod tests {
     }
 
     fn heartbeat(revision: &str) -> Event {
-        Event::Heartbeat(WatchHeartbeat { revision: revision.to_owned() })
+        Event::Heartbeat(WatchHeartbeat { revision: revision.to_owned(), digest: None })
     }
 
     /// A replica at `aaaa:5`, and what fills it.
@@ -396,6 +448,62 @@ mod tests {
         check(vec![heartbeat("aaaa:4")], false);
         check(vec![heartbeat("x")], false);
         check(vec![chunk("x", true, true)], false);
+    }
+
+    fn record(key: &str, version: u64) -> Record {
+        Record { key: key.to_owned(), record: None, format: 1, version }
+    }
+
+    fn counted(revision: &str, records: &[(u64, &str)]) -> Event {
+        let mut digest = Digest::default();
+        for (version, key) in records {
+            digest.add(*version, key.as_bytes());
+        }
+        let digest = Some(WatchDigest::from(digest));
+        Event::Heartbeat(WatchHeartbeat { revision: revision.to_owned(), digest })
+    }
+
+    /// F9: a proxy that drops, repeats or alters changes is found out at the next heartbeat, and the next stream begins with a snapshot.
+    #[test]
+    fn a_missed_change_is_found_out_and_mended_by_a_snapshot() {
+        let (replica, follower) = replica();
+        let put = |revision: &str, key: &str, version| {
+            let put = vec![record(key, version)];
+            let revision = revision.to_owned();
+            Event::Change(WatchChange { revision, put, deleted: Vec::new() })
+        };
+        let mut arriving = World::default();
+        let mut apply = |event| follower.apply(&mut arriving, event);
+        apply(put("aaaa:6", "user/a", 6)).unwrap();
+        apply(put("aaaa:7", "user/b", 7)).unwrap();
+        apply(counted("aaaa:7", &[(6, "user/a"), (7, "user/b")])).unwrap();
+        // A repeated change is no difference: it says what is held.
+        apply(put("aaaa:7", "user/b", 7)).unwrap();
+        apply(counted("aaaa:7", &[(6, "user/a"), (7, "user/b")])).unwrap();
+        assert_eq!(follower.resume_at(), "aaaa:7");
+
+        // Revision 8 changed `user/a`, and did not arrive. What is held is not called newer for it.
+        let missed = apply(counted("aaaa:8", &[(8, "user/a"), (7, "user/b")]));
+        assert!(matches!(missed, Err(Broken::Diverged { .. })), "{missed:?}");
+        assert_eq!(replica.now().ok().unwrap().revision().to_string(), "aaaa:7");
+        assert_eq!(follower.resume_at(), "");
+        let first = follower.patience();
+        let again = apply(counted("aaaa:8", &[(8, "user/a"), (7, "user/b")]));
+        assert!(matches!(again, Err(Broken::Diverged { .. })), "{again:?}");
+        assert!(first < follower.patience());
+
+        let records = vec![record("user/a", 8), record("user/b", 7)];
+        let revision = "aaaa:8".to_owned();
+        let snapshot = WatchSnapshotChunk { revision, first: true, last: true, records };
+        apply(Event::SnapshotChunk(snapshot)).unwrap();
+        apply(counted("aaaa:8", &[(8, "user/a"), (7, "user/b")])).unwrap();
+        assert_eq!(follower.resume_at(), "aaaa:8");
+        // A deletion that did not arrive, and one that did.
+        assert!(apply(counted("aaaa:9", &[(8, "user/a")])).is_err());
+        let deleted = vec!["user/b".to_owned()];
+        let revision = "aaaa:9".to_owned();
+        apply(Event::Change(WatchChange { revision, put: Vec::new(), deleted })).unwrap();
+        apply(counted("aaaa:9", &[(8, "user/a")])).unwrap();
     }
 
     #[tokio::test]

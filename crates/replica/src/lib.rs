@@ -3,11 +3,13 @@
 //!
 //! It decides nothing, and keeps nothing on disk yet.
 
+mod digest;
 mod follow;
 pub mod records;
 mod revision;
 mod world;
 
+pub use digest::Digest;
 pub use follow::{Behind, Follower, Replica, View};
 pub use records::Unreadable;
 pub use revision::{MalformedRevision, Revision};

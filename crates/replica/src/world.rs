@@ -9,7 +9,10 @@ use countersign_proto::policy::v1::{
 };
 use countersign_token::keyset::KeySet;
 
-use crate::records::{self, Unreadable};
+use crate::{
+    Digest,
+    records::{self, Unreadable},
+};
 
 /// All that a follower has been told. Cloning shares structure.
 #[derive(Clone, Default)]
@@ -22,7 +25,15 @@ pub struct World {
     /// The `jti` of each.
     revoked: imbl::HashSet<String>,
     /// What each stored key stands for, so that a deletion, which names the key alone, takes the right thing away.
-    held: imbl::HashMap<String, Held>,
+    held: imbl::HashMap<String, Told>,
+    /// Over the keys and versions of `held`.
+    digest: Digest,
+}
+
+#[derive(Clone)]
+struct Told {
+    held: Held,
+    version: u64,
 }
 
 #[derive(Clone)]
@@ -41,6 +52,8 @@ enum Held {
     ResourcePolicy(AccountId, Pattern),
     RevokedToken(String),
     Unreadable(Arc<str>),
+    /// It cannot be read, and is missed where it matters.
+    Nothing,
 }
 
 impl World {
@@ -81,16 +94,24 @@ impl World {
         self.revoked.contains(jti)
     }
 
+    /// Of all that was told, read or not.
+    #[must_use]
+    pub fn digest(&self) -> Digest {
+        self.digest
+    }
+
     /// Takes a record in, in place of what was held under its key.
     ///
     /// # Errors
     /// When the record cannot be read. What was held under its key is then gone: an old policy must not outlive its change.
     pub fn put(&mut self, record: &Record) -> Result<(), Unreadable> {
         self.delete(&record.key);
-        let put = self.read(record);
-        if put.is_err() {
-            self.beware(record);
-        }
+        let (held, put) = match self.read(record) {
+            Ok(held) => (held, Ok(())),
+            Err(error) => (self.beware(record), Err(error)),
+        };
+        self.digest.add(record.version, record.key.as_bytes());
+        self.held.insert(record.key.clone(), Told { held, version: record.version });
         put
     }
 
@@ -98,7 +119,7 @@ impl World {
     /// policy, group, unit or guardrail is missed where it is attached. A resource policy would be missed by nobody, nor the root (which
     /// need not be there), nor the RCPs over an account's resources without the account, nor what is of a kind that this version does
     /// not know.
-    fn beware(&mut self, record: &Record) {
+    fn beware(&mut self, record: &Record) -> Held {
         let account = match &record.record {
             Some(record::Record::ResourcePolicy(policy)) => policy.account_id.parse().ok(),
             Some(record::Record::Account(account)) => account.account_id.parse().ok(),
@@ -116,14 +137,14 @@ impl World {
                 | record::Record::ServicePrincipalBinding(_)
                 | record::Record::SigningKey(_)
                 | record::Record::PinnedPrincipal(_),
-            ) => return,
+            ) => return Held::Nothing,
         };
         let key: Arc<str> = record.key.as_str().into();
         self.snapshot.put_unreadable(Arc::clone(&key), account);
-        self.held.insert(record.key.clone(), Held::Unreadable(key));
+        Held::Unreadable(key)
     }
 
-    fn read(&mut self, record: &Record) -> Result<(), Unreadable> {
+    fn read(&mut self, record: &Record) -> Result<Held, Unreadable> {
         if record.format > records::FORMAT {
             return Err(Unreadable::Newer { key: record.key.clone(), format: record.format });
         }
@@ -201,40 +222,41 @@ impl World {
                 Held::RevokedToken(revoked.jti.clone())
             }
         };
-        self.held.insert(record.key.clone(), held);
-        Ok(())
+        Ok(held)
     }
 
     /// Forgets what is held under `key`.
     pub fn delete(&mut self, key: &str) {
-        match self.held.remove(key) {
-            None => {}
-            Some(Held::Account(account)) => self.snapshot.remove_account(account),
-            Some(Held::User(account, name)) => self.snapshot.remove_user(account, &name),
-            Some(Held::Role(account, name)) => self.snapshot.remove_role(account, &name),
-            Some(Held::Policy(arn)) => self.snapshot.remove_policy(&arn),
-            Some(Held::AccessKey(id)) => {
+        let Some(Told { held, version }) = self.held.remove(key) else { return };
+        self.digest.remove(version, key.as_bytes());
+        match held {
+            Held::Account(account) => self.snapshot.remove_account(account),
+            Held::User(account, name) => self.snapshot.remove_user(account, &name),
+            Held::Role(account, name) => self.snapshot.remove_role(account, &name),
+            Held::Policy(arn) => self.snapshot.remove_policy(&arn),
+            Held::AccessKey(id) => {
                 self.access_keys.remove(&id);
             }
-            Some(Held::Binding(entry)) => {
+            Held::Binding(entry) => {
                 let BindingEntry { caller, service_principal, role_arn, role_id: _ } = &*entry;
                 self.snapshot.remove_binding(caller, service_principal, role_arn);
             }
-            Some(Held::SigningKey(kid)) => {
+            Held::SigningKey(kid) => {
                 Arc::make_mut(&mut self.signing_keys).remove(&kid);
                 self.rebuild_keys();
             }
-            Some(Held::Group(group_id)) => self.snapshot.remove_group(&group_id),
-            Some(Held::Unit(id)) => self.snapshot.remove_unit(&id),
-            Some(Held::Guardrail(id)) => self.snapshot.remove_guardrail(&id),
-            Some(Held::ResourcePolicy(account, pattern)) => {
+            Held::Group(group_id) => self.snapshot.remove_group(&group_id),
+            Held::Unit(id) => self.snapshot.remove_unit(&id),
+            Held::Guardrail(id) => self.snapshot.remove_guardrail(&id),
+            Held::ResourcePolicy(account, pattern) => {
                 self.snapshot.remove_resource_policy(account, &pattern);
             }
-            Some(Held::RevokedToken(jti)) => {
+            Held::RevokedToken(jti) => {
                 self.revoked.remove(&jti);
             }
-            Some(Held::Unreadable(key)) => self.snapshot.remove_unreadable(&key),
-            Some(Held::Pinned(key)) => {
+            Held::Nothing => {}
+            Held::Unreadable(key) => self.snapshot.remove_unreadable(&key),
+            Held::Pinned(key) => {
                 self.pinned.remove(&key);
             }
         }

@@ -32,7 +32,7 @@ pub fn put(world: &mut World, key: &str, kind: Kind) {
 }
 
 pub fn record(key: &str, kind: Kind) -> Record {
-    Record { key: key.to_owned(), record: Some(kind), format: 1 }
+    Record { key: key.to_owned(), record: Some(kind), format: 1, version: 0 }
 }
 
 fn records() -> Vec<Record> {

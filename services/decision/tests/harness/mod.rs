@@ -244,7 +244,7 @@ pub fn app(attached: bool) -> Record {
 }
 
 pub fn record(key: &str, kind: Kind) -> Record {
-    Record { key: key.into(), record: Some(kind), format: 1 }
+    Record { key: key.into(), record: Some(kind), format: 1, version: 0 }
 }
 
 pub fn signing_key(key: &SigningKey, revoked: bool) -> Record {

@@ -151,7 +151,7 @@ impl Store {
     /// None while a change is under way: a heartbeat promises that all changes up to it were sent.
     fn heartbeat(&self, events: &broadcast::Receiver<Option<Event>>) -> Option<Event> {
         let held = self.held.lock().unwrap();
-        let beat = WatchHeartbeat { revision: held.revision() };
+        let beat = WatchHeartbeat { revision: held.revision(), digest: None };
         events.is_empty().then_some(Event::Heartbeat(beat))
     }
 }

@@ -79,7 +79,7 @@ impl Store {
         let mut inner = self.inner.lock().unwrap();
         let number = *self.revision.borrow() + 1;
         let revision = format!("{STORE_ID}:{number}");
-        let record = Record { key: key.to_owned(), record: Some(value), format: 1 };
+        let record = Record { key: key.to_owned(), record: Some(value), format: 1, version: 0 };
         inner.records.insert(key.to_owned(), record.clone());
         let change =
             WatchChange { revision: revision.clone(), put: vec![record], deleted: Vec::new() };
@@ -113,7 +113,7 @@ impl Store {
 
     pub fn revoke_all_keys(&self) {
         let keys: Vec<_> = self.with(|inner| inner.records.values().cloned().collect());
-        for Record { key, record, format: _ } in keys {
+        for Record { key, record, format: _, version: _ } in keys {
             if let Some(record::Record::SigningKey(mut record)) = record {
                 record.revoked = true;
                 self.put(&key, record::Record::SigningKey(record));
@@ -220,7 +220,7 @@ impl Store {
                     .await
                     .is_err()
                 {
-                    let heartbeat = WatchHeartbeat { revision: format!("{STORE_ID}:{sent}") };
+                    let heartbeat = WatchHeartbeat { revision: format!("{STORE_ID}:{sent}"), digest: None };
                     if events
                         .send(Ok(say(watch_response::Event::Heartbeat(heartbeat))))
                         .await
