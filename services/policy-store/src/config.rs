@@ -41,6 +41,11 @@ impl Config {
         self.data_dir.join("sealing.key")
     }
 
+    /// The key that was in use before. While it is there, what it sealed opens too, and is sealed again.
+    pub fn previous_sealing_key(&self) -> PathBuf {
+        self.data_dir.join("sealing-previous.key")
+    }
+
     /// The root's access key, in the form of AWS's `credential_process`.
     pub fn root_credentials(&self) -> PathBuf {
         self.data_dir.join("root-credentials.json")

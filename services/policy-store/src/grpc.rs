@@ -6,7 +6,6 @@ use std::{future::Future, pin::Pin, sync::Arc};
 use countersign_proto::policy::v1::{policy_store_service_server::PolicyStoreService, *};
 use countersign_serve::Fault;
 use prost::Message;
-use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming, transport::server::TcpConnectInfo};
 
 use crate::{
@@ -324,7 +323,7 @@ impl PolicyStoreService for PolicyStore {
         import_account_authorization_details(ImportAccountAuthorizationDetailsRequest) -> ImportAccountAuthorizationDetailsResponse;
     }
 
-    type WatchStream = ReceiverStream<Result<WatchResponse, Status>>;
+    type WatchStream = watch::Events;
 
     async fn watch(
         &self,
@@ -335,14 +334,14 @@ impl PolicyStoreService for PolicyStore {
         watcher.may_follow().await?;
         let start = watch::start(&mut requests).await?;
         let kinds = watch::kinds(&start)?;
-        let (sender, receiver) = tokio::sync::mpsc::channel(8);
+        let (out, events) = watch::channel();
         let feed = watch::Feed {
             store: self.store.clone(),
             followers: self.followers.clone(),
             shutdown: self.shutdown.clone(),
             watcher,
         };
-        tokio::spawn(watch::follow(feed, start, kinds, requests, sender));
-        Ok(Response::new(ReceiverStream::new(receiver)))
+        tokio::spawn(watch::follow(feed, start, kinds, requests, out));
+        Ok(Response::new(events))
     }
 }

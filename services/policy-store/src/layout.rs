@@ -230,8 +230,10 @@ pub fn policy_version(policy_id: &str, version_id: &str) -> Key<PolicyVersionRec
     Key::new(format!("x/version/{policy_id}/{version_id}"))
 }
 
+pub const SECRETS: &str = "x/secret/";
+
 pub fn secret(access_key_id: &str) -> Key<SealedSecret> {
-    Key::new(format!("x/secret/{access_key_id}"))
+    Key::new(format!("{SECRETS}{access_key_id}"))
 }
 
 /// Where the entity with a unique id stands; also what makes unique ids unique.
@@ -381,8 +383,8 @@ pub fn decode_at<R: Message + Default>(key: &[u8], value: &[u8]) -> Result<R, Er
     R::decode(message(&key, value)?).map_err(damaged)
 }
 
-/// The record at `key`, as Watch carries it; `None` for what Watch does not carry.
-pub fn record(key: &[u8], value: &[u8]) -> Result<Option<Record>, Error> {
+/// The record that revision `version` wrote at `key`, as Watch carries it; `None` for what Watch does not carry.
+pub fn record(key: &[u8], value: &[u8], version: u64) -> Result<Option<Record>, Error> {
     let Some(kind) = kind(key) else { return Ok(None) };
     let content = match kind {
         RecordKind::Unspecified => return Ok(None),
@@ -408,6 +410,7 @@ pub fn record(key: &[u8], value: &[u8]) -> Result<Option<Record>, Error> {
         key: String::from_utf8_lossy(key).into_owned(),
         record: Some(content),
         format: u32::from(FORMAT),
+        version,
     }))
 }
 

@@ -15,9 +15,11 @@ mod grpc;
 mod iam;
 mod keys;
 mod layout;
+mod ledger;
 mod managed;
 mod place;
 mod request;
+mod reseal;
 mod rpc;
 mod seal;
 mod seed;
@@ -44,6 +46,7 @@ use audit::trail::{self, Trail};
 pub use config::Config;
 pub use iam::quota::{NoQuota, QuotaSetting, Quotas};
 pub use place::{EtcdPlace, Place, PlaceError};
+pub use reseal::SealedError;
 pub use seal::{SealingKeyError, write_private};
 pub use seed::SeedError;
 
@@ -87,6 +90,9 @@ pub enum Error {
     /// There is no sealing key.
     #[error(transparent)]
     SealingKey(#[from] SealingKeyError),
+    /// The sealing key is not the one of the store's secrets.
+    #[error(transparent)]
+    Sealed(#[from] SealedError),
     /// The first account cannot be made.
     #[error(transparent)]
     Seed(#[from] SeedError),
@@ -106,6 +112,7 @@ pub async fn serve(config: Config, listener: TcpListener, shutdown: Shutdown) ->
         .create(&config.data_dir)
         .map_err(|error| Error::DataDir { path: config.data_dir.clone(), error })?;
     let (store, sealer) = open(&config).await?;
+    reseal::check(store.as_ref(), &sealer).await?;
     let credentials = config.root_credentials();
     if config.place.shared() {
         seed::seed_shared(&store, &sealer, config.account, &credentials).await?;
@@ -120,7 +127,8 @@ pub async fn serve(config: Config, listener: TcpListener, shutdown: Shutdown) ->
     let mut server = GrpcServer::new(FILE_DESCRIPTOR_SET, &[SERVICE_NAME]).await?;
     let policy_store = rpc::PolicyStore {
         store: store.clone(),
-        sealer,
+        sealer: sealer.clone(),
+        limits: Arc::default(),
         followers: watch::Followers::default(),
         region: config.region.as_str().into(),
         quotas: config.quotas,
@@ -136,10 +144,12 @@ pub async fn serve(config: Config, listener: TcpListener, shutdown: Shutdown) ->
     server.routes().add_service(Authenticated::new(service, authenticator));
     server.health().serving(&[SERVICE_NAME]).await;
 
+    let resealing = tokio::spawn(reseal_all(store.clone(), sealer));
     let sweeping = tokio::spawn(sweep(store.clone(), shutdown.clone()));
     let tracing = tokio::spawn(write_trail(store, trail, process, shutdown.clone()));
     let served = server.serve(listener, shutdown).await;
     sweeping.abort();
+    resealing.abort();
     // It writes what the last commits left, and ends by itself.
     let _ = tracing.await;
     Ok(served?)
@@ -185,11 +195,31 @@ async fn open(config: &Config) -> Result<(Arc<dyn Store>, Arc<seal::Sealer>), Er
     let key = config.sealing_key();
     if let Some(folder) = config.place.folder(&config.data_dir) {
         let sealer = seal::Sealer::from_file(&key, !folder.exists())?;
+        let sealer = sealer.with_previous(&config.previous_sealing_key())?;
         return Ok((config.place.open(&config.data_dir).await?, Arc::new(sealer)));
     }
     let store = config.place.open(&config.data_dir).await?;
     let new = store.head().await? == 0;
-    Ok((store, Arc::new(seal::Sealer::from_file(&key, new)?)))
+    let sealer = seal::Sealer::from_file(&key, new)?.with_previous(&config.previous_sealing_key())?;
+    Ok((store, Arc::new(sealer)))
+}
+
+/// Seals again what another key sealed, and says when that is done.
+async fn reseal_all(store: Arc<dyn Store>, sealer: Arc<seal::Sealer>) {
+    if !sealer.has_previous() {
+        return;
+    }
+    match reseal::reseal(store.as_ref(), &sealer).await {
+        Ok(done) => tracing::info!(
+            resealed = done.resealed,
+            current = done.current,
+            unreadable = done.unreadable,
+            "the access keys' secrets are sealed under the present key; a day from now nothing needs the previous one"
+        ),
+        Err(error) => {
+            tracing::error!(%error, "not all secrets were sealed again; keep both keys, and start again")
+        }
+    }
 }
 
 /// Drops spent proofs that would be refused for their age anyway.

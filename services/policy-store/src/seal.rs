@@ -11,8 +11,18 @@ use zeroize::Zeroizing;
 
 use crate::error::Error;
 
-/// Seals and opens.
-pub struct Sealer(RandomizedNonceKey);
+/// Seals under one key; opens what it sealed, and what the key before it did.
+pub struct Sealer {
+    current: RandomizedNonceKey,
+    previous: Option<RandomizedNonceKey>,
+}
+
+/// Which key opened a secret.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OpenedBy {
+    Current,
+    Previous,
+}
 
 impl fmt::Debug for Sealer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -56,22 +66,27 @@ impl Sealer {
             rand::fill(key.as_mut()).map_err(|_| SealingKeyError::NoRandomness)?;
             write_private(path, key.as_ref()).map_err(io)?;
         }
-        let key = Zeroizing::new(fs::read(path).map_err(io)?);
-        if key.len() != 32 {
-            return Err(SealingKeyError::Length { path: shown, length: key.len() });
-        }
-        Self::from_bytes(&key).ok_or(SealingKeyError::NoRandomness)
+        Ok(Self { current: key_from(path)?, previous: None })
     }
 
-    fn from_bytes(key: &[u8]) -> Option<Self> {
-        RandomizedNonceKey::new(&AES_256_GCM, key).ok().map(Self)
+    /// With the key in use before, if there is a file at `path`.
+    pub fn with_previous(self, path: &Path) -> Result<Self, SealingKeyError> {
+        if !path.exists() {
+            return Ok(self);
+        }
+        Ok(Self { previous: Some(key_from(path)?), ..self })
+    }
+
+    /// Whether what another key sealed opens too.
+    pub fn has_previous(&self) -> bool {
+        self.previous.is_some()
     }
 
     /// Seals `secret` as the secret of `name`.
     pub fn seal(&self, name: &str, secret: &[u8]) -> Result<Vec<u8>, Error> {
         let mut sealed = Zeroizing::new(secret.to_vec());
         let nonce = self
-            .0
+            .current
             .seal_in_place_append_tag(Aad::from(name.as_bytes()), &mut *sealed)
             .map_err(|_| Error::NoRandomness)?;
         Ok(nonce.as_ref().iter().copied().chain(sealed.iter().copied()).collect())
@@ -79,17 +94,48 @@ impl Sealer {
 
     /// Opens what was sealed as the secret of `name`.
     pub fn open(&self, name: &str, sealed: &[u8]) -> Result<Zeroizing<Vec<u8>>, Error> {
-        let (nonce, ciphertext) = sealed.split_at_checked(NONCE_LEN).ok_or(Error::Unsealed)?;
-        let nonce = Nonce::try_assume_unique_for_key(nonce).map_err(|_| Error::Unsealed)?;
-        let mut opened = Zeroizing::new(ciphertext.to_vec());
-        let length = self
-            .0
-            .open_in_place(nonce, Aad::from(name.as_bytes()), &mut opened)
-            .map_err(|_| Error::Unsealed)?
-            .len();
-        opened.truncate(length);
-        Ok(opened)
+        self.open_by(name, sealed).map(|(secret, _)| secret)
     }
+
+    /// The same, and which key opened it.
+    pub fn open_by(
+        &self,
+        name: &str,
+        sealed: &[u8],
+    ) -> Result<(Zeroizing<Vec<u8>>, OpenedBy), Error> {
+        let refused = match open_with(&self.current, name, sealed) {
+            Ok(secret) => return Ok((secret, OpenedBy::Current)),
+            Err(error) => error,
+        };
+        let previous = self.previous.as_ref().ok_or(refused)?;
+        open_with(previous, name, sealed).map(|secret| (secret, OpenedBy::Previous))
+    }
+}
+
+fn key_from(path: &Path) -> Result<RandomizedNonceKey, SealingKeyError> {
+    let shown = path.display().to_string();
+    let io = |error| SealingKeyError::Io { path: shown.clone(), error };
+    let key = Zeroizing::new(fs::read(path).map_err(io)?);
+    if key.len() != 32 {
+        return Err(SealingKeyError::Length { path: shown, length: key.len() });
+    }
+    RandomizedNonceKey::new(&AES_256_GCM, &*key).map_err(|_| SealingKeyError::NoRandomness)
+}
+
+fn open_with(
+    key: &RandomizedNonceKey,
+    name: &str,
+    sealed: &[u8],
+) -> Result<Zeroizing<Vec<u8>>, Error> {
+    let (nonce, ciphertext) = sealed.split_at_checked(NONCE_LEN).ok_or(Error::Unsealed)?;
+    let nonce = Nonce::try_assume_unique_for_key(nonce).map_err(|_| Error::Unsealed)?;
+    let mut opened = Zeroizing::new(ciphertext.to_vec());
+    let length = key
+        .open_in_place(nonce, Aad::from(name.as_bytes()), &mut opened)
+        .map_err(|_| Error::Unsealed)?
+        .len();
+    opened.truncate(length);
+    Ok(opened)
 }
 
 /// Writes a file that its owner alone may read, whole or not at all, and on disk when this returns.
@@ -120,13 +166,21 @@ mod tests {
 
     #[test]
     fn what_is_sealed_opens_under_its_own_name_and_key_alone() {
-        let sealer = Sealer::from_bytes(&[7; 32]).unwrap();
-        let other = Sealer::from_bytes(&[8; 32]).unwrap();
+        let key = |byte| RandomizedNonceKey::new(&AES_256_GCM, &[byte; 32]).unwrap();
+        let sealer = Sealer { current: key(7), previous: None };
+        let other = Sealer { current: key(8), previous: None };
         let sealed = sealer.seal("AKIAONE", b"secret").unwrap();
         assert!(!sealed.windows(6).any(|window| window == b"secret"));
         assert_eq!(sealer.open("AKIAONE", &sealed).unwrap().as_slice(), b"secret");
         assert!(sealer.open("AKIATWO", &sealed).is_err());
         assert!(other.open("AKIAONE", &sealed).is_err());
+        let both = Sealer { current: key(8), previous: Some(key(7)) };
+        let (secret, by) = both.open_by("AKIAONE", &sealed).unwrap();
+        assert_eq!((secret.as_slice(), by), (b"secret".as_slice(), OpenedBy::Previous));
+        assert!(both.open("AKIATWO", &sealed).is_err());
+        let again = both.seal("AKIAONE", &secret).unwrap();
+        assert_eq!(both.open_by("AKIAONE", &again).unwrap().1, OpenedBy::Current);
+        assert!(sealer.open("AKIAONE", &again).is_err());
         assert!(sealer.open("AKIAONE", sealed.get(1..).unwrap()).is_err());
         assert!(sealer.open("AKIAONE", &[]).is_err());
         assert!(!format!("{sealer:?}").contains('7'));

@@ -1,7 +1,8 @@
 //! Watch: a snapshot in chunks at one revision, then every change after it, in order, and a heartbeat while nothing changes.
 //!
-//! Each follower reads the store's own change log, so a slow one holds no memory here but its place in it. One that has fallen
-//! behind the log is sent a snapshot again. The log is the truth; nothing is sent that is not committed.
+//! Each follower reads the store's own change log, so a slow one holds no memory here but its place in it, and the events that wait for
+//! it. One that has fallen behind the log is sent a snapshot again; one that reads nothing is let go, and told where it may go on. The
+//! log is the truth; nothing is sent that is not committed.
 
 use std::{
     collections::HashMap,
@@ -18,7 +19,8 @@ use countersign_proto::policy::v1::{
 };
 use countersign_serve::{Fault, Shutdown};
 use countersign_store::{Change, Revision, Store, StoreError, Write};
-use tokio::sync::mpsc;
+use tokio::sync::mpsc::{self, error::SendTimeoutError};
+use tokio_stream::{StreamExt, adapters::Chain, wrappers::ReceiverStream};
 use tonic::{Code, Status, Streaming};
 
 use crate::{
@@ -26,6 +28,7 @@ use crate::{
     authz::{Ask, On},
     error::Error,
     layout,
+    ledger::Ledger,
     rpc::{Call, PolicyStore},
 };
 
@@ -36,6 +39,10 @@ const START: Duration = Duration::from_secs(10);
 const CHUNK_RECORDS: usize = 500;
 const CHUNK_BYTES: usize = 2 << 20;
 const CHANGES: usize = 256;
+/// Events that wait for a follower, besides what HTTP/2 holds for it: 64 KiB by default.
+const WAITING: usize = 2;
+/// A follower that takes no event for so long is let go.
+const STALL: Duration = Duration::from_secs(10);
 
 /// The live followers, and how far each has come.
 #[derive(Clone, Default)]
@@ -45,6 +52,7 @@ pub struct Followers(Arc<Registry>);
 struct Registry {
     next: AtomicU64,
     live: Mutex<HashMap<u64, Follower>>,
+    ledger: Arc<Ledger>,
 }
 
 struct Follower {
@@ -135,10 +143,49 @@ pub struct Feed {
     pub shutdown: Shutdown,
 }
 
-/// Where events go. An error means that the follower is gone.
-type Out = mpsc::Sender<Result<WatchResponse, Status>>;
+type Event = Result<WatchResponse, Status>;
 
-struct Gone;
+/// What a follower is sent: events, and after the last of them why there are no more.
+pub type Events = Chain<ReceiverStream<Event>, ReceiverStream<Event>>;
+
+/// Where events go.
+pub struct Out {
+    events: mpsc::Sender<Event>,
+    /// Has room for the one status, also when nobody reads.
+    last: mpsc::Sender<Event>,
+    stall: Duration,
+    /// The newest revision that was handed over whole; 0 before the first.
+    handed: AtomicU64,
+}
+
+/// A follower's stream, and what fills it.
+pub fn channel() -> (Out, Events) {
+    let (events, receiver) = mpsc::channel(WAITING);
+    let (last, end) = mpsc::channel(1);
+    let out = Out { events, last, stall: STALL, handed: AtomicU64::new(0) };
+    (out, ReceiverStream::new(receiver).chain(ReceiverStream::new(end)))
+}
+
+/// Why a stream ends.
+enum Ended {
+    /// The follower is gone.
+    Gone,
+    /// It is there, and reads nothing.
+    Stuck,
+    Failed(Error),
+}
+
+impl From<Error> for Ended {
+    fn from(error: Error) -> Self {
+        Self::Failed(error)
+    }
+}
+
+impl From<StoreError> for Ended {
+    fn from(error: StoreError) -> Self {
+        Self::Failed(error.into())
+    }
+}
 
 /// Reads how a stream begins.
 pub async fn start(requests: &mut Streaming<WatchRequest>) -> Result<WatchStart, Fault> {
@@ -199,27 +246,41 @@ pub async fn follow(
         }
     };
     tokio::select! {
-        Err(ended) = sending => {
-            if let Some(status) = ended {
-                let _ = out.send(Err(status)).await;
-            }
-        }
+        Err(ended) = sending => match ended {
+            Ended::Gone => {}
+            Ended::Stuck => out.end(stuck(feed.store.as_ref(), &out, &start).into()),
+            Ended::Failed(error) => out.end(error.into()),
+        },
         () = hearing => {}
         () = feed.shutdown.wait() => {
             let fault = Fault::new(Code::Unavailable, "ServiceUnavailable", "the policy store is shutting down");
-            let _ = out.send(Err(fault.into())).await;
+            out.end(fault.into());
         }
-        () = out.closed() => {}
+        () = out.events.closed() => {}
     }
 }
 
-/// Ends with `None` when the follower is gone, with a status when the store fails.
+/// What a follower is told that reads nothing.
+fn stuck(store: &dyn Store, out: &Out, start: &WatchStart) -> Fault {
+    let handed = out.handed.load(Ordering::Relaxed);
+    let place = if handed == 0 {
+        "a snapshot".to_owned()
+    } else {
+        format!("`{}`", revision(store, handed))
+    };
+    tracing::warn!(follower = %start.follower_name.escape_debug(), %place, "a follower reads nothing, and is let go");
+    let message =
+        format!("nothing was read for {}s; begin again from {place}", out.stall.as_secs());
+    Fault::new(Code::ResourceExhausted, "SlowFollower", message).retry_after(HEARTBEAT)
+}
+
+/// Goes on until the follower goes, or the store fails.
 async fn send_all(
     feed: &Feed,
     start: &WatchStart,
     kinds: &[RecordKind],
     out: &Out,
-) -> Result<std::convert::Infallible, Option<Status>> {
+) -> Result<std::convert::Infallible, Ended> {
     let store = feed.store.as_ref();
     let mut head = store.watch_head();
     let mut reached = match resume(store, start) {
@@ -232,18 +293,21 @@ async fn send_all(
                 for change in changes {
                     reached = change.number;
                     send_change(store, kinds, &change, out).await?;
+                    out.handed.store(reached, Ordering::Relaxed);
                 }
             }
             // The log has moved on, or the follower is of another future: begin again.
             Err(StoreError::TooOld { .. } | StoreError::Ahead { .. }) => {
                 reached = snapshot(store, kinds, out).await?;
             }
-            Err(error) => return Err(Some(Error::from(error).into())),
+            Err(error) => return Err(error.into()),
         }
         // Everything up to here has been sent, also what this follower did not ask for: it may be waiting for just this revision.
-        feed.watcher.may_follow().await.map_err(|error| Some(error.into()))?;
-        let heartbeat = WatchHeartbeat { revision: revision(store, reached) };
+        feed.watcher.may_follow().await?;
+        let digest = feed.followers.0.ledger.digest(&feed.store, kinds, reached).await;
+        let heartbeat = WatchHeartbeat { revision: revision(store, reached), digest };
         send(out, watch_response::Event::Heartbeat(heartbeat)).await?;
+        out.handed.store(reached, Ordering::Relaxed);
         // A time-out is the next heartbeat's time; an error means that the store is gone, which the next read says.
         let _ = tokio::time::timeout(HEARTBEAT, head.wait_for(|head| *head > reached)).await;
     }
@@ -255,15 +319,10 @@ fn resume(store: &dyn Store, start: &WatchStart) -> Option<u64> {
     (held.store_id.to_string() == store.id().to_string()).then_some(held.number)
 }
 
-async fn snapshot(
-    store: &dyn Store,
-    kinds: &[RecordKind],
-    out: &Out,
-) -> Result<u64, Option<Status>> {
+async fn snapshot(store: &dyn Store, kinds: &[RecordKind], out: &Out) -> Result<u64, Ended> {
     let prefixes: Vec<&[u8]> =
         kinds.iter().filter_map(|kind| layout::prefix(*kind)).map(str::as_bytes).collect();
-    let (number, entries) =
-        store.snapshot(&prefixes).await.map_err(|error| Some(Error::from(error).into()))?;
+    let (number, entries) = store.snapshot(&prefixes).await?;
     let mut chunk = WatchSnapshotChunk {
         revision: revision(store, number),
         first: true,
@@ -284,7 +343,7 @@ async fn snapshot(
             bytes = 0;
         }
         bytes += entry.value.len();
-        chunk.records.extend(decode(&entry.key, &entry.value)?);
+        chunk.records.extend(layout::record(&entry.key, &entry.value, entry.version)?);
     }
     chunk.last = true;
     send(out, watch_response::Event::SnapshotChunk(chunk)).await?;
@@ -296,7 +355,7 @@ async fn send_change(
     kinds: &[RecordKind],
     change: &Change,
     out: &Out,
-) -> Result<(), Option<Status>> {
+) -> Result<(), Ended> {
     let mut event = WatchChange {
         revision: revision(store, change.number),
         put: Vec::new(),
@@ -312,7 +371,9 @@ async fn send_change(
         event.put.retain(|record| record.key != text);
         event.deleted.retain(|deleted| *deleted != text);
         match write {
-            Write::Put { value, .. } => event.put.extend(decode(key, value)?),
+            Write::Put { value, .. } => {
+                event.put.extend(layout::record(key, value, change.number)?);
+            }
             Write::Delete { .. } => event.deleted.push(text),
         }
     }
@@ -323,23 +384,56 @@ async fn send_change(
     Ok(())
 }
 
-fn decode(
-    key: &[u8],
-    value: &[u8],
-) -> Result<Option<countersign_proto::policy::v1::Record>, Option<Status>> {
-    layout::record(key, value).map_err(|error| Some(error.into()))
-}
-
 fn revision(store: &dyn Store, number: u64) -> String {
     format!("{}:{number}", store.id())
 }
 
-async fn send(out: &Out, event: watch_response::Event) -> Result<(), Gone> {
-    out.send(Ok(WatchResponse { event: Some(event) })).await.map_err(|_| Gone)
+async fn send(out: &Out, event: watch_response::Event) -> Result<(), Ended> {
+    let event = Ok(WatchResponse { event: Some(event) });
+    match out.events.send_timeout(event, out.stall).await {
+        Ok(()) => Ok(()),
+        Err(SendTimeoutError::Closed(_)) => Err(Ended::Gone),
+        Err(SendTimeoutError::Timeout(_)) => Err(Ended::Stuck),
+    }
 }
 
-impl From<Gone> for Option<Status> {
-    fn from(_: Gone) -> Self {
-        None
+impl Out {
+    /// Says why there is no more, after what waits already. There is room for one.
+    fn end(&self, status: Status) {
+        let _ = self.last.try_send(Err(status));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn heartbeat() -> watch_response::Event {
+        watch_response::Event::Heartbeat(WatchHeartbeat::default())
+    }
+
+    /// F13: what waits for a follower that reads nothing is bounded, and it hears why it was let go.
+    #[tokio::test]
+    async fn a_follower_that_reads_nothing_is_let_go_and_told_so() {
+        let (mut out, mut events) = channel();
+        out.stall = Duration::from_millis(20);
+        for _ in 0..WAITING {
+            assert!(send(&out, heartbeat()).await.is_ok());
+        }
+        assert!(matches!(send(&out, heartbeat()).await, Err(Ended::Stuck)));
+        out.end(Status::resource_exhausted("begin again"));
+        drop(out);
+        for _ in 0..WAITING {
+            assert!(events.next().await.unwrap().is_ok());
+        }
+        assert_eq!(events.next().await.unwrap().unwrap_err().message(), "begin again");
+        assert!(events.next().await.is_none());
+    }
+
+    #[tokio::test]
+    async fn a_follower_that_went_is_not_waited_for() {
+        let (out, events) = channel();
+        drop(events);
+        assert!(matches!(send(&out, heartbeat()).await, Err(Ended::Gone)));
     }
 }

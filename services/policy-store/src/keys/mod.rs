@@ -3,6 +3,7 @@
 
 pub mod binding;
 pub mod derive;
+pub mod limit;
 pub mod pin;
 pub mod proof;
 pub mod revoked;

@@ -1,7 +1,11 @@
 //! What gateways ask of the store, service principals' bindings, and signing keys.
 
+use std::time::Duration;
+
 use countersign_proto::policy::v1::*;
+use countersign_serve::Fault;
 use countersign_sigv4::key::{SecretKey, derive};
+use tonic::Code;
 
 use super::{Call, PolicyStore};
 use crate::{
@@ -183,6 +187,7 @@ impl PolicyStore {
         scope.check(&self.region, crate::now().seconds)?;
         let (access_key, arn, sealed) =
             self.look(|view| derived::owner(view, &access_key_id)).await?;
+        self.limits.take(&access_key_id, milliseconds(crate::now())).map_err(too_fast)?;
         let secret = self.sealer.open(&access_key_id, &sealed.sealed)?;
         let secret = std::str::from_utf8(&secret).map_err(|_| Error::Unsealed)?;
         let key = derive(&SecretKey::new(secret), &date, &region, &service_name);
@@ -226,4 +231,15 @@ impl PolicyStore {
         })
         .await
     }
+}
+
+/// Since 1970.
+fn milliseconds(time: prost_types::Timestamp) -> u64 {
+    let milliseconds = time.seconds.saturating_mul(1_000) + i64::from(time.nanos) / 1_000_000;
+    u64::try_from(milliseconds).unwrap_or_default()
+}
+
+fn too_fast(wait: Duration) -> Fault {
+    let message = "keys are derived too fast; wait, and ask again";
+    Fault::new(Code::ResourceExhausted, "Throttling", message).retry_after(wait)
 }

@@ -27,6 +27,7 @@ use crate::{
     convert::Uses,
     error::Error,
     iam::quota::Quotas,
+    keys::limit::Limits,
     layout, request,
     seal::Sealer,
     view::{self, Mode, Plan, View},
@@ -39,6 +40,7 @@ pub struct PolicyStore {
     pub store: Arc<dyn Store>,
     pub sealer: Arc<Sealer>,
     pub followers: Followers,
+    pub limits: Arc<Limits>,
     pub region: Arc<str>,
     pub quotas: Quotas,
     /// The name of this process in the audit trail.

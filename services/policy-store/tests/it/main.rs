@@ -13,10 +13,13 @@ mod export;
 mod groups;
 mod keys;
 mod life;
+mod matrix;
+mod matrix_rows;
 mod organization;
 #[cfg(feature = "etcd")]
 mod shared;
 mod simulation;
+mod sealing;
 mod support;
 mod trust;
 mod watching;

@@ -42,7 +42,7 @@ fn place(folder: &Path) -> Place {
 
 /// Sends a token with every call.
 #[derive(Clone)]
-pub struct Bearer(String);
+pub struct Bearer(pub String);
 
 impl Interceptor for Bearer {
     fn call(&mut self, mut request: Request<()>) -> Result<Request<()>, Status> {
@@ -140,11 +140,19 @@ impl TestStore {
     }
 
     pub fn gateway(&self) -> Client<ServiceCredential> {
-        self.client(ServiceCredential::new(&self.gateway))
+        self.client(self.gateway_credential())
     }
 
     pub fn decision(&self) -> Client<ServiceCredential> {
-        self.client(ServiceCredential::new(&self.decision))
+        self.client(self.decision_credential())
+    }
+
+    pub fn gateway_credential(&self) -> ServiceCredential {
+        ServiceCredential::new(&self.gateway)
+    }
+
+    pub fn decision_credential(&self) -> ServiceCredential {
+        ServiceCredential::new(&self.decision)
     }
 
     pub fn client<I: Interceptor>(&self, interceptor: I) -> Client<I> {

@@ -1,7 +1,10 @@
 //! Following the store.
 
+use std::collections::HashMap;
+
 use countersign_policy_store::Place;
 use countersign_proto::policy::v1::*;
+use countersign_replica::Digest;
 use prost::Message;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
@@ -93,6 +96,95 @@ async fn a_snapshot_then_every_change_in_order() {
         let watch_response::Event::SnapshotChunk(chunk) = next(&mut events).await else { panic!() };
         assert_eq!(chunk.records.len(), 20, "{revision}");
     }
+}
+
+/// Applies events to what a follower holds until a heartbeat at `revision` or later says what that should be; returns both.
+async fn compared(
+    events: &mut Streaming<WatchResponse>,
+    held: &mut HashMap<String, u64>,
+    revision: u64,
+) -> (Digest, Digest) {
+    loop {
+        let (put, deleted) = match next(events).await {
+            watch_response::Event::SnapshotChunk(chunk) => (chunk.records, Vec::new()),
+            watch_response::Event::Change(change) => (change.put, change.deleted),
+            watch_response::Event::Heartbeat(heartbeat) => {
+                let Some(counted) = heartbeat.digest else { continue };
+                if number(&heartbeat.revision) < revision {
+                    continue;
+                }
+                let mut have = Digest::default();
+                for (key, version) in held.iter() {
+                    have.add(*version, key.as_bytes());
+                }
+                return (have, counted.into());
+            }
+        };
+        for key in &deleted {
+            held.remove(key);
+        }
+        held.extend(put.into_iter().map(|record| (record.key, record.version)));
+    }
+}
+
+/// F9: a follower can tell that it has missed a change.
+#[tokio::test]
+async fn heartbeats_say_what_a_follower_should_hold() {
+    let store = TestStore::start().await;
+    let mut iam = store.admin().await;
+    for kinds in [&[][..], &[RecordKind::User, RecordKind::AccessKey]] {
+        let (_acks, mut events) = watch(&store, "", kinds).await;
+        let mut held = HashMap::new();
+        let (have, counted) = compared(&mut events, &mut held, 0).await;
+        assert_eq!(have, counted);
+        let mut last = String::new();
+        for n in 0..20 {
+            let user = iam.create_user(new_user(&format!("u{n}"))).await.unwrap();
+            let rename = UpdateUserRequest {
+                user_name: format!("u{n}"),
+                new_user_name: format!("v{n}"),
+                ..Default::default()
+            };
+            assert!(!user.into_inner().revision.is_empty());
+            iam.update_user(rename).await.unwrap();
+            let gone = DeleteUserRequest { user_name: format!("v{n}"), ..Default::default() };
+            last = if n % 2 == 0 {
+                iam.delete_user(gone).await.unwrap().into_inner().revision
+            } else {
+                last
+            };
+        }
+        let (have, counted) = compared(&mut events, &mut held, number(&last)).await;
+        assert_eq!(have, counted);
+        // One that missed a change differs.
+        let key = held.keys().find(|key| key.starts_with("user/")).unwrap().clone();
+        held.remove(&key);
+        let (have, counted) = compared(&mut events, &mut held, number(&last)).await;
+        assert_ne!(have, counted);
+        for n in (1..20).step_by(2) {
+            let gone = DeleteUserRequest { user_name: format!("v{n}"), ..Default::default() };
+            iam.delete_user(gone).await.unwrap();
+        }
+    }
+}
+
+/// F13, small: followers that read nothing keep nobody else waiting.
+#[tokio::test]
+async fn followers_that_read_nothing_keep_nobody_waiting() {
+    let store = TestStore::start().await;
+    let mut iam = store.admin().await;
+    let mut idle = Vec::new();
+    for _ in 0..100 {
+        idle.push(watch(&store, "", &[]).await);
+    }
+    let (_acks, mut events) = watch(&store, "", &[RecordKind::User]).await;
+    let watch_response::Event::SnapshotChunk(_) = next(&mut events).await else { panic!() };
+    for n in 0..50 {
+        iam.create_user(new_user(&format!("u{n}"))).await.unwrap();
+        let change = next_change(&mut events).await;
+        assert!(change.put[0].key.ends_with(&format!("/u{n}")));
+    }
+    assert_eq!(idle.len(), 100);
 }
 
 #[tokio::test]
