@@ -157,13 +157,14 @@ fn word(answer: &Result<(), Status>) -> &'static str {
 const HEADING: &str = "\
 # Every RPC of the policy store, by kind of caller. Made by matrix.rs; read it as a whole when it changes.
 #
-# yes: done (or, of a write, it would be). no: PERMISSION_DENIED. who?: UNAUTHENTICATED. missing, invalid, conflict, exists: the caller
-# may, and the request failed for what it names; for `stranger` and `tenant`, whose account has no such thing. later: not implemented.
+# yes: done (or, of a write, it would be). no: PERMISSION_DENIED. who?: UNAUTHENTICATED. later: not implemented. missing, conflict,
+# exists: the caller may, and the request failed for what it names; `stranger` and `tenant` act in their own account, which has no such
+# thing. invalid: refused before the caller is judged, as an ARN of another account is.
 #
 # nobody: no credentials. garbage: a token that is none. gateway, decision: service identities. stranger: a session of another account
-# that is allowed everything in the first. tenant: the administrator of another account. bare: a session of the first account without
-# policies. wrong: one with the right action on another resource. exact: one with exactly the action on the resource. operator: the
-# administrator of the first account.
+# that is allowed every action on what IAM has in the first. tenant: the administrator of another account. bare: a session of the first
+# account without policies. wrong: one with the right action on another resource. exact: one with exactly the action on the resource.
+# operator: the administrator of the first account.
 ";
 
 #[tokio::test]
@@ -181,7 +182,7 @@ async fn every_rpc_answers_each_kind_of_caller_as_the_table_says() {
             admin.create_role(new_role(role, &trusting)).await.unwrap();
         }
     }
-    let everything = allow("*", &format!("arn:aws:*:*:{ACCOUNT}:*"));
+    let everything = allow("*", &format!("arn:aws:iam::{ACCOUNT}:*"));
     grant(&mut tenant_admin, "Stranger", Some(everything)).await;
 
     let mut callers = vec![
