@@ -10,6 +10,8 @@ use countersign_policy_store::{EtcdPlace, Place};
 use countersign_serve::telemetry::LogFormat;
 use countersign_sigv4::fields::is_region;
 
+use crate::store::StoreCommand;
+
 /// Where `up` keeps everything, unless told otherwise.
 pub const DEFAULT_DATA_DIR: &str = "./countersign-data";
 
@@ -95,6 +97,9 @@ pub enum Command {
     /// Read the audit trail's files
     #[command(subcommand)]
     Audit(AuditCommand),
+    /// Back up, restore and move what a policy store holds
+    #[command(subcommand)]
+    Store(Box<StoreCommand>),
     /// Sign a proof of who you are, and print the ExchangeRequest for it (grpcurl cannot sign)
     Proof(ProofArgs),
 }

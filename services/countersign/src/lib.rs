@@ -14,4 +14,5 @@ pub mod exit;
 pub mod policy_check;
 pub mod proof;
 pub mod simulate;
+pub mod store;
 pub mod up;

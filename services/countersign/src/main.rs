@@ -8,7 +8,7 @@ use countersign::{
     cli::{AuditCommand, Cli, Command, PolicyCommand},
     demo,
     exit::Exit,
-    policy_check, proof, simulate, up,
+    policy_check, proof, simulate, store, up,
 };
 
 fn main() -> ExitCode {
@@ -18,6 +18,7 @@ fn main() -> ExitCode {
         Command::Simulate(args) => simulate::run(&args),
         Command::Policy(PolicyCommand::Check(args)) => policy_check::run(&args),
         Command::Audit(AuditCommand::Verify(args)) => audit::run(&args),
+        Command::Store(command) => on_runtime(store::run(*command)),
         Command::Proof(args) => proof::run(&args),
     };
     exit.into()

@@ -351,6 +351,31 @@ pub fn kind(key: &[u8]) -> Option<RecordKind> {
 /// Form 2 brought groups, boundaries, tags, guardrails and revocations.
 pub const FORMAT: u8 = 2;
 
+/// Under which everything stands that Watch does not carry.
+pub const UNWATCHED: &str = "x/";
+
+/// The access key id whose secret stands at `key`, if one does.
+pub fn secret_of(key: &[u8]) -> Option<&str> {
+    std::str::from_utf8(key.strip_prefix(SECRETS.as_bytes())?).ok()
+}
+
+/// The mark of an import that is not done.
+pub fn import_mark() -> Key<crate::transfer::Mark> {
+    Key::new(format!("{UNWATCHED}import"))
+}
+
+/// The beginning of a key that says what stands there, for counts: `user`, `x/secret`.
+pub fn room(key: &[u8]) -> String {
+    let text = String::from_utf8_lossy(key);
+    let parts = if text.starts_with(UNWATCHED) { 2 } else { 1 };
+    text.split('/').take(parts).collect::<Vec<_>>().join("/")
+}
+
+/// Turns back from a value of a form that this version does not know.
+pub fn check_form(key: &[u8], value: &[u8]) -> Result<(), Error> {
+    message(&String::from_utf8_lossy(key), value).map(|_message| ())
+}
+
 /// A record as it is stored.
 pub fn encode<R: Message>(record: &R) -> Vec<u8> {
     let mut value = Vec::with_capacity(1 + record.encoded_len());

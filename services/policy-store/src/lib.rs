@@ -1,8 +1,8 @@
 //! The policy store: users, roles, managed policies, access keys, signing keys, and who may change them.
 //!
-//! It knows IAM's operations and invariants (`iam`), what gateways need (`keys`), accounts (`account`), and how replicas follow it
-//! (`watch`). It does not decide for other services: the decision service does, from what Watch carries. Its own callers are
-//! judged here, by the same evaluator (`authz`).
+//! It knows IAM's operations and invariants (`iam`), what gateways need (`keys`), accounts (`account`), how replicas follow it
+//! (`watch`), and how a whole store is carried to another place (`transfer`). It does not decide for other services: the decision
+//! service does, from what Watch carries. Its own callers are judged here, by the same evaluator (`authz`).
 
 mod account;
 pub mod audit;
@@ -24,6 +24,7 @@ mod rpc;
 mod seal;
 mod seed;
 mod simulate;
+pub mod transfer;
 mod view;
 mod watch;
 
@@ -87,6 +88,9 @@ pub enum Error {
     /// The store cannot be read.
     #[error("cannot read the store: {0}")]
     Store(#[from] StoreError),
+    /// The store cannot be used: an import into it is not done.
+    #[error("cannot open the store: {0}")]
+    Transfer(#[from] transfer::TransferError),
     /// There is no sealing key.
     #[error(transparent)]
     SealingKey(#[from] SealingKeyError),
@@ -112,6 +116,7 @@ pub async fn serve(config: Config, listener: TcpListener, shutdown: Shutdown) ->
         .create(&config.data_dir)
         .map_err(|error| Error::DataDir { path: config.data_dir.clone(), error })?;
     let (store, sealer) = open(&config).await?;
+    transfer::refuse_half_done(store.as_ref()).await?;
     reseal::check(store.as_ref(), &sealer).await?;
     let credentials = config.root_credentials();
     if config.place.shared() {
@@ -200,7 +205,8 @@ async fn open(config: &Config) -> Result<(Arc<dyn Store>, Arc<seal::Sealer>), Er
     }
     let store = config.place.open(&config.data_dir).await?;
     let new = store.head().await? == 0;
-    let sealer = seal::Sealer::from_file(&key, new)?.with_previous(&config.previous_sealing_key())?;
+    let sealer =
+        seal::Sealer::from_file(&key, new)?.with_previous(&config.previous_sealing_key())?;
     Ok((store, Arc::new(sealer)))
 }
 

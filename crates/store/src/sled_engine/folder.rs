@@ -26,6 +26,11 @@ pub(super) struct Root {
     pub base: Seal,
 }
 
+/// Whether there is a store in the folder `path`. Nothing is made or locked.
+pub(super) fn holds_store(path: &Path) -> bool {
+    path.join(ROOT).is_file()
+}
+
 impl Root {
     fn encode(&self) -> String {
         let Seal { number, entries, blocks, bytes, digest } = self.base;

@@ -124,6 +124,11 @@ impl SledStore {
         Self::start(path.as_ref(), options, Disk::default())
     }
 
+    /// Whether there is a store in the folder `path`, which [`SledStore::open`] would otherwise make.
+    pub fn is_in(path: impl AsRef<Path>) -> bool {
+        folder::holds_store(path.as_ref())
+    }
+
     fn start(path: &Path, options: SledOptions, disk: Disk) -> Result<Self, StoreError> {
         let folder = Arc::new(Folder::lock(path)?);
         let (root, view, wal) = match folder.root()? {

@@ -16,10 +16,11 @@ mod life;
 mod matrix;
 mod matrix_rows;
 mod organization;
+mod sealing;
 #[cfg(feature = "etcd")]
 mod shared;
 mod simulation;
-mod sealing;
 mod support;
+mod transfer;
 mod trust;
 mod watching;

@@ -119,7 +119,7 @@ impl TestStore {
         };
         let (trigger, shutdown) = shutdown::channel();
         let mut task = tokio::spawn(serve(config, socket, shutdown));
-        let patience = std::time::Duration::from_secs(20);
+        let patience = std::time::Duration::from_secs(120);
         tokio::select! {
             ended = &mut task => return Err(ended.unwrap().unwrap_err().to_string()),
             serving = grpc::wait_until_serving(&self.origin, SERVICE_NAME, patience) => serving.unwrap(),

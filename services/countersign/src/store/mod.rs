@@ -1,0 +1,255 @@
+//! `countersign store`: what a policy store holds, into a file and out of it. `countersign_policy_store::transfer` does the carrying;
+//! this knows the data folder, and says how far it is.
+
+mod args;
+mod progress;
+
+use std::{
+    fmt::Write as _,
+    fs, io,
+    os::unix::fs::DirBuilderExt as _,
+    path::{Path, PathBuf},
+};
+
+use countersign_policy_store::{
+    Place,
+    transfer::{self, Checked, Contents, Origin, Pace, Phase, Start, TransferError, open_store},
+    write_private,
+};
+
+pub use args::{BackupArgs, ExportArgs, ImportArgs, RestoreArgs, StoreCommand, VerifyArgs};
+use progress::Display;
+
+use crate::{cli::StoreArgs, exit::Exit};
+
+/// Why it did not happen.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreCommandError {
+    /// Carrying it.
+    #[error(transparent)]
+    Transfer(#[from] TransferError),
+    /// No key for the secrets.
+    #[error(
+        "there is no sealing key at `{}`: give the one of the store that was backed up, with --sealing-key", .0.display()
+    )]
+    NoSealingKey(PathBuf),
+    /// Two keys.
+    #[error(
+        "`{}` and `{}` are different sealing keys: leave --sealing-key away, or restore into another data folder",
+        there.display(),
+        given.display()
+    )]
+    OtherSealingKey {
+        /// The data folder's.
+        there: PathBuf,
+        /// The one given.
+        given: PathBuf,
+    },
+    /// A file of the data folder.
+    #[error("cannot {what} `{}`: {error}", path.display())]
+    File {
+        /// What was tried.
+        what: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// The system's word.
+        error: io::Error,
+    },
+}
+
+/// `countersign store …`.
+pub async fn run(command: StoreCommand) -> Exit {
+    let mut display = Display::new();
+    let mut progress =
+        |phase: Phase, done: u64, total: Option<u64>| display.show(phase, done, total);
+    let report = match command {
+        StoreCommand::Backup(args) => backup(&args, &mut progress).await,
+        StoreCommand::Restore(args) => restore(&args, &mut progress).await,
+        StoreCommand::Export(args) => {
+            let at = match At::named(args.store) {
+                Ok(at) => at,
+                Err(error) => return Exit::bad_input(error),
+            };
+            export(&at, args.sealing_key.as_deref(), &args.file, &mut progress).await
+        }
+        StoreCommand::Import(args) => {
+            let at = match At::named(args.store) {
+                Ok(at) => at,
+                Err(error) => return Exit::bad_input(error),
+            };
+            import_checked(&args.file, &args.sealing_key, &at, args.resume, &mut progress).await
+        }
+        StoreCommand::Verify(args) => verify(&args, &mut progress),
+    };
+    match report {
+        Ok(report) => {
+            print!("{report}");
+            Exit::Done
+        }
+        Err(error) => Exit::failed(error),
+    }
+}
+
+/// The store of a data folder, into a file.
+///
+/// # Errors
+/// See [`StoreCommandError`].
+pub async fn backup(
+    args: &BackupArgs,
+    progress: transfer::Progress<'_>,
+) -> Result<String, StoreCommandError> {
+    let key = sealing_key_of(&args.data_dir);
+    if !key.exists() {
+        return Err(StoreCommandError::NoSealingKey(key));
+    }
+    let report = export(&At::data_folder(&args.data_dir), Some(&key), &args.file, progress).await?;
+    Ok(format!(
+        "{report}The sealing key is not in it, and nothing opens the access keys without it: keep a copy of `{}` elsewhere.\n",
+        key.display()
+    ))
+}
+
+/// A data folder's store, from a file.
+///
+/// # Errors
+/// See [`StoreCommandError`]. Nothing is made before the whole file was checked against the sealing key.
+pub async fn restore(
+    args: &RestoreArgs,
+    progress: transfer::Progress<'_>,
+) -> Result<String, StoreCommandError> {
+    let there = sealing_key_of(&args.data_dir);
+    let key = args.sealing_key.as_ref().unwrap_or(&there);
+    if !key.exists() {
+        return Err(StoreCommandError::NoSealingKey(key.clone()));
+    }
+    let checked = transfer::check(&args.file, Some(key), progress)?;
+    fs::DirBuilder::new().recursive(true).mode(0o700).create(&args.data_dir).map_err(|error| {
+        StoreCommandError::File { what: "make", path: args.data_dir.clone(), error }
+    })?;
+    keep_sealing_key(key, &there)?;
+    let report = import(&checked, &At::data_folder(&args.data_dir), args.resume, progress).await?;
+    Ok(format!(
+        "{report}Whatever was deleted, detached or revoked after the backup is back: deploy/RUNBOOK.md says what to look through.\n"
+    ))
+}
+
+fn verify(
+    args: &VerifyArgs,
+    progress: transfer::Progress<'_>,
+) -> Result<String, StoreCommandError> {
+    let checked = transfer::check(&args.file, args.sealing_key.as_deref(), progress)?;
+    let secrets = match args.sealing_key {
+        Some(_) => "The sealing key opens every secret in it.\n",
+        None => "Whether a sealing key opens its secrets was not asked (--sealing-key).\n",
+    };
+    Ok(format!("whole: {}{secrets}", told(checked.origin(), checked.contents())))
+}
+
+async fn export(
+    at: &At,
+    sealing_key: Option<&Path>,
+    file: &Path,
+    progress: transfer::Progress<'_>,
+) -> Result<String, StoreCommandError> {
+    let store = open_store(&at.place, &at.data_dir).await?;
+    let pace = if at.place.shared() { Pace::AmongOthers } else { Pace::Alone };
+    let (origin, contents) =
+        transfer::export(store.as_ref(), pace, sealing_key, file, progress).await?;
+    Ok(format!("`{}`: {}", file.display(), told(&origin, &contents)))
+}
+
+async fn import_checked(
+    file: &Path,
+    sealing_key: &Path,
+    at: &At,
+    resume: bool,
+    progress: transfer::Progress<'_>,
+) -> Result<String, StoreCommandError> {
+    let checked = transfer::check(file, Some(sealing_key), progress)?;
+    import(&checked, at, resume, progress).await
+}
+
+async fn import(
+    checked: &Checked,
+    at: &At,
+    resume: bool,
+    progress: transfer::Progress<'_>,
+) -> Result<String, StoreCommandError> {
+    let (store, start) = if resume {
+        (open_store(&at.place, &at.data_dir).await?, Start::Resume)
+    } else {
+        (transfer::make_store(&at.place, &at.data_dir).await?, Start::Fresh)
+    };
+    let contents = transfer::import(&store, checked, start, progress).await?;
+    let told = told(checked.origin(), &contents);
+    Ok(format!("the new store is {}: {told}", store.id()))
+}
+
+/// For people, and for whoever compares two of them.
+fn told(origin: &Origin, contents: &Contents) -> String {
+    let mut text = format!(
+        "{} entries, {} bytes, of store {} at revision {}\nsha256 {}\n",
+        contents.entries, contents.bytes, origin.store_id, origin.revision, contents.sha256
+    );
+    for (kind, count) in &contents.counts {
+        // Writing to a String cannot fail.
+        let _ = writeln!(text, "{count:>10}  {kind}");
+    }
+    text
+}
+
+/// Where a store is.
+struct At {
+    place: Place,
+    data_dir: PathBuf,
+}
+
+impl At {
+    fn data_folder(data_dir: &Path) -> Self {
+        Self { place: Place::DataFolder, data_dir: data_dir.to_owned() }
+    }
+
+    /// The place that the arguments name, which they must.
+    fn named(args: StoreArgs) -> Result<Self, String> {
+        let place = args.place()?;
+        if place == Place::DataFolder {
+            return Err(
+                "which store? give --store; `backup` and `restore` are for a data folder's"
+                    .to_owned(),
+            );
+        }
+        place.check().map_err(|error| error.to_string())?;
+        Ok(Self { place, data_dir: PathBuf::new() })
+    }
+}
+
+fn sealing_key_of(data_dir: &Path) -> PathBuf {
+    data_dir.join("sealing.key")
+}
+
+/// Puts the key where the policy store looks for it; one that is there stays.
+fn keep_sealing_key(key: &Path, there: &Path) -> Result<(), StoreCommandError> {
+    let read = |path: &Path| {
+        fs::read(path).map(zeroize::Zeroizing::new).map_err(|error| StoreCommandError::File {
+            what: "read",
+            path: path.to_owned(),
+            error,
+        })
+    };
+    let content = read(key)?;
+    if there.exists() {
+        return if *read(there)? == *content {
+            Ok(())
+        } else {
+            Err(StoreCommandError::OtherSealingKey {
+                there: there.to_owned(),
+                given: key.to_owned(),
+            })
+        };
+    }
+    write_private(there, &content).map_err(|error| StoreCommandError::File {
+        what: "write",
+        path: there.to_owned(),
+        error,
+    })
+}
