@@ -52,6 +52,9 @@ pub struct Session {
     /// `aws:PrincipalTag/*` given at the exchange. Keys differ by more than case.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub session_tags: BTreeMap<String, String>,
+    /// The keys of those that the session hands on when it chains.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub transitive_tag_keys: BTreeSet<String>,
     /// Session policy documents, as text. None of them means that no session policy limits the session.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub session_policies: Vec<String>,
@@ -125,6 +128,13 @@ impl Claims {
             ("client_id", self.client_id == session.unique_form()),
             ("source_identity", session.source_identity.as_deref() != Some("")),
             ("session_tags", differ_by_more_than_case(session.session_tags.keys())),
+            (
+                "transitive_tag_keys",
+                session
+                    .transitive_tag_keys
+                    .iter()
+                    .all(|key| session.session_tags.contains_key(key)),
+            ),
             ("proof_type", !session.proof_type.is_empty()),
             (
                 "caller",
@@ -213,6 +223,18 @@ mod tests {
         check(
             |c| drop(c.session.session_tags.insert("TEAM".into(), "x".into())),
             Some("session_tags"),
+        );
+        check(
+            |c| {
+                c.session.transitive_tag_keys.insert("Team".into());
+            },
+            None,
+        );
+        check(
+            |c| {
+                c.session.transitive_tag_keys.insert("team".into());
+            },
+            Some("transitive_tag_keys"),
         );
         check(|c| c.session.proof_type.clear(), Some("proof_type"));
         check(|c| c.session.caller.unique_id.clear(), Some("caller"));

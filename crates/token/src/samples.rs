@@ -21,6 +21,7 @@ pub(crate) fn claims() -> Claims {
         session_name: "alice@example.com".into(),
         source_identity: None,
         session_tags: BTreeMap::from([("Team".into(), "größe".into())]),
+        transitive_tag_keys: Default::default(),
         session_policies: vec![r#"{"Version":"2012-10-17","Statement":[]}"#.into()],
         proof_type: "sts-get-caller-identity".into(),
         caller: Caller {

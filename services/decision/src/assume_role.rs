@@ -1,10 +1,15 @@
-//! The verb of AuthorizeAssumeRole: may this identity assume that role?
+//! The verb of AuthorizeAssumeRole: may this identity, or this session, assume that role?
 //!
-//! The trust policy decides, and for a local caller its own policies too. A caller that may not for itself may still speak for a
+//! The trust policy decides, and for a local caller its own policies too. Tags and a source identity need actions of their own, and all
+//! of it is refused if one of them is (RULES.md 41, X6). A caller that may not for itself may still speak for a
 //! service principal, if it was bound to one towards this very role, and the trust policy names that service. Nothing here is a
 //! token yet: the gateway spends the proof, pins an external caller's id, and signs.
 
-use std::{sync::Arc, time::Instant};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Instant,
+};
 
 use countersign_evaluator::{
     Context, Decision, ExternalPrincipal, PolicyType, Principal, Realm, Reason, Request, Resource,
@@ -20,23 +25,62 @@ use countersign_policy::{
     principal::IamArn,
 };
 use countersign_proto::decision::v1::{AuthorizeAssumeRoleResponse, DecisionReason};
-use countersign_replica::World;
+use countersign_replica::{View, World};
 use countersign_serve::ServiceName;
 
 use crate::{
     authn::Caller,
     check::{self, Judgement},
-    convert::{self, AssumeRoleQuestion, Identity, decision_name},
+    convert::{
+        self, AssumeRoleQuestion, Identity, Proven, SubjectToken, Wished, decision_name, packed,
+    },
     decider::{self, Decider},
     error::Refusal,
     sentence::arn_noun,
+    session::{self, NoSession, OWN_AUDIENCE, Opened, Session},
 };
 
-const ACTION: &str = "sts:AssumeRole";
+const ASSUME_ROLE: &str = "sts:AssumeRole";
+const TAG_SESSION: &str = "sts:TagSession";
+const SET_SOURCE_IDENTITY: &str = "sts:SetSourceIdentity";
 /// The one role that an account's root may assume; every account is seeded with it.
 const ADMINISTRATOR: &str = "CountersignAdministrator";
 /// <https://docs.aws.amazon.com/STS/latest/APIReference/API_AssumeRole.html>: the default is an hour.
 const DEFAULT_DURATION: u32 = 3600;
+/// "Role chaining limits your role session to a maximum of one hour" (RULES.md X1):
+/// <https://docs.aws.amazon.com/IAM/latest/UserGuide/id_roles.html>
+const CHAINED_DURATION: u32 = 3600;
+/// RULES.md X5, of all tags together.
+const MAX_TAGS: usize = 50;
+
+/// Who asks.
+#[derive(Clone, Debug)]
+pub enum Asker {
+    /// Whom a proof has shown.
+    Identity(Identity),
+    /// A session that chains, by a token that is good at the view.
+    Session(Box<Session>),
+}
+
+impl Asker {
+    fn name(&self) -> String {
+        match self {
+            Self::Identity(identity) => identity.arn.to_string(),
+            Self::Session(session) => session.arn.clone(),
+        }
+    }
+}
+
+/// What a session is marked with: what was asked for, and what a chaining session hands on.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Marks {
+    /// No two keys differ by case alone.
+    pub tags: BTreeMap<String, String>,
+    /// Of `tags`.
+    pub transitive_tag_keys: BTreeSet<String>,
+    /// `aws:SourceIdentity` of the session.
+    pub source_identity: Option<String>,
+}
 
 /// What an allowed caller gets.
 #[derive(Clone, Debug)]
@@ -49,6 +93,10 @@ pub struct Grant {
     pub service_principal: Option<String>,
     /// Whether the gateway must pin the caller's unique id first.
     pub pin_required: bool,
+    /// The session's.
+    pub marks: Marks,
+    /// The session's, as text.
+    pub session_policies: Vec<String>,
 }
 
 /// Gateways ask this, and nobody else: whoever may say what a proof has shown may be anybody.
@@ -72,29 +120,51 @@ pub async fn authorize(
     question: AssumeRoleQuestion,
     deadline: Instant,
 ) -> Result<AuthorizeAssumeRoleResponse, Refusal> {
-    let view = decider.view(&question.at_least_revision, deadline).await?;
-    let (judgement, grant) = decide(view.world(), &question, decider::now())?;
+    let now = decider::now();
+    let (view, asker) = asker(decider, &question, now, deadline).await?;
+    let (judgement, grant) = decide(view.world(), &asker, &question, now)?;
     let decision_id = decider::decision_id()?;
     tracing::info!(
         %decision_id,
         decision = decision_name(judgement.decision),
         reason = judgement.reason.as_str_name(),
-        principal = %question.identity.arn,
+        principal = %asker.name(),
         role = %question.role_arn,
         session = %question.role_session_name,
         revision = %view.revision(),
-        "decided {ACTION}"
+        "decided {ASSUME_ROLE}"
     );
     Ok(convert::assume_role_response(judgement, grant, view.revision(), decision_id))
+}
+
+/// The asked revision is waited for first: what was revoked at it must be seen when a token is checked.
+async fn asker(
+    decider: &Decider,
+    question: &AssumeRoleQuestion,
+    now: i64,
+    deadline: Instant,
+) -> Result<(Arc<View>, Asker), Refusal> {
+    let view = decider.view(&question.at_least_revision, deadline).await?;
+    match &question.proven {
+        Proven::Identity(identity) => Ok((view, Asker::Identity(identity.clone()))),
+        Proven::Token(SubjectToken(token)) => {
+            let opened = session::open(decider, token, OWN_AUDIENCE, now, deadline).await;
+            let Opened { view, session, signed: _ } = opened.map_err(NoSession::of_subject)?;
+            // Between the two waits the replica may have begun to follow another store.
+            decider::satisfies(&view, &question.at_least_revision)?;
+            Ok((view, Asker::Session(Box::new(session))))
+        }
+    }
 }
 
 /// Decides in one world. There is a grant exactly when it is allowed.
 pub fn decide(
     world: &World,
+    asker: &Asker,
     question: &AssumeRoleQuestion,
     now: i64,
 ) -> Result<(Judgement, Option<Grant>), Refusal> {
-    let caller = match caller(world, question) {
+    let caller = match caller(world, asker, &question.role_arn) {
         Ok(caller) => caller,
         Err(judgement) => return Ok((judgement, None)),
     };
@@ -102,22 +172,28 @@ pub fn decide(
         let message = format!("there is no role {}", question.role_arn);
         return Ok((Judgement::denied(DecisionReason::RoleNotFound, message), None));
     };
-    let ask = |subject: &Subject, keys: &Context| {
-        ask(world.snapshot(), subject, keys, question, role, now)
+    let marks = match marks(asker, &question.wished)? {
+        Ok(marks) => marks,
+        Err(judgement) => return Ok((judgement, None)),
     };
-    let keys = exchange_keys(question).map_err(cannot_be)?;
+    let ask = |subject: &Subject, keys: &Context| {
+        ask_all(world.snapshot(), subject, keys, &marks, question, role, now)
+    };
+    let grant = |service_principal, pin_required| {
+        granted(world, asker, question, role, &marks, service_principal, pin_required)
+    };
+    let keys = exchange_keys(question, &marks).map_err(cannot_be)?;
     let (request, own) = ask(&caller, &keys)?;
     if own.is_allow() {
         let pin_required = is_external(&caller.principal) && !names_unique_id(&own, role);
-        return granted(Judgement::of(own, &request), question, role, None, pin_required);
+        return Ok((Judgement::of(own, &request), Some(grant(None, pin_required)?)));
     }
     // The caller's own Denies hold also when it speaks for a service, and so do those that are not at hand, and the bounds of its
     // organization, which no service has.
-    let is_outside = own.reason == Reason::NotAllowedByScp;
-    if own.decision == Decision::ExplicitDeny || check::is_unknown(&own) || is_outside {
+    if is_final(&own) {
         return Ok((Judgement::of(own, &request), None));
     }
-    for service in bound_services(world, &question.identity, role) {
+    for service in bound_services(world, asker, role) {
         let subject = service_subject(&service).map_err(cannot_be)?;
         let mut keys = keys.clone();
         keys.insert("aws:SourceAccount", role.account.as_str()).map_err(cannot_be)?;
@@ -127,13 +203,7 @@ pub fn decide(
         match verdict.decision {
             Decision::Allow => {
                 // The binding itself names the caller's unique id, so there is nothing to pin.
-                return granted(
-                    Judgement::of(verdict, &request),
-                    question,
-                    role,
-                    Some(service),
-                    false,
-                );
+                return Ok((Judgement::of(verdict, &request), Some(grant(Some(service), false)?)));
             }
             Decision::ExplicitDeny | Decision::ImplicitDeny => {}
         }
@@ -141,8 +211,43 @@ pub fn decide(
     Ok((Judgement::of(own, &request), None))
 }
 
+/// What the session needs, each action asked for. The verdict is that of sts:AssumeRole if all are allowed; else of what stands most in
+/// the way, a Deny before a missing Allow.
+fn ask_all(
+    snapshot: &Snapshot,
+    subject: &Subject,
+    keys: &Context,
+    marks: &Marks,
+    question: &AssumeRoleQuestion,
+    role: &RoleEntry,
+    now: i64,
+) -> Result<(Request, Verdict), Refusal> {
+    let assumed = ask(ASSUME_ROLE, snapshot, subject, keys, question, role, now)?;
+    let further = [
+        (TAG_SESSION, !marks.tags.is_empty()),
+        (SET_SOURCE_IDENTITY, marks.source_identity.is_some()),
+    ];
+    let mut refused = (!assumed.1.is_allow()).then(|| assumed.clone());
+    for (action, _) in further.into_iter().filter(|(_, needed)| *needed) {
+        let asked = ask(action, snapshot, subject, keys, question, role, now)?;
+        let is_graver = |than: &Verdict| is_final(&asked.1) && !is_final(than);
+        if !asked.1.is_allow() && refused.as_ref().is_none_or(|(_, than)| is_graver(than)) {
+            refused = Some(asked);
+        }
+    }
+    Ok(refused.unwrap_or(assumed))
+}
+
+/// Whether no service that the caller may speak for changes anything about it.
+fn is_final(verdict: &Verdict) -> bool {
+    verdict.decision == Decision::ExplicitDeny
+        || check::is_unknown(verdict)
+        || verdict.reason == Reason::NotAllowedByScp
+}
+
 /// One evaluation: the subject's own policies, if it has any, and the role's trust policy.
 fn ask(
+    action: &str,
     snapshot: &Snapshot,
     subject: &Subject,
     keys: &Context,
@@ -153,7 +258,7 @@ fn ask(
     let role_arn = question.role_arn.to_string();
     let request = Request {
         principal: subject.principal.clone(),
-        action: ACTION.parse::<Action>().map_err(cannot_be)?,
+        action: action.parse::<Action>().map_err(cannot_be)?,
         resource: Resource {
             arn: ResourceArn::Arn(role_arn.parse().map_err(cannot_be)?),
             account: Some(role.account),
@@ -174,35 +279,142 @@ fn cannot_be(error: impl std::fmt::Display) -> Refusal {
     Refusal::invalid("identity", error.to_string())
 }
 
+/// What an allowed caller gets. What is wrong with the request beside that is said here, to those alone who may assume the role.
 fn granted(
-    judgement: Judgement,
+    world: &World,
+    asker: &Asker,
     question: &AssumeRoleQuestion,
     role: &Arc<RoleEntry>,
+    marks: &Marks,
     service_principal: Option<String>,
     pin_required: bool,
-) -> Result<(Judgement, Option<Grant>), Refusal> {
-    let most = role.max_session_duration;
+) -> Result<Grant, Refusal> {
+    Ok(Grant {
+        role: role.clone(),
+        duration_seconds: duration(asker, question, role)?,
+        service_principal,
+        pin_required,
+        marks: marks.clone(),
+        session_policies: session_policies(world, &question.wished, role)?,
+    })
+}
+
+fn duration(
+    asker: &Asker,
+    question: &AssumeRoleQuestion,
+    role: &RoleEntry,
+) -> Result<u32, Refusal> {
+    let (most, whose) = match asker {
+        Asker::Identity(_) => (role.max_session_duration, "the role's MaxSessionDuration is"),
+        Asker::Session(_) => (
+            role.max_session_duration.min(CHAINED_DURATION),
+            "with role chaining a session lasts at most",
+        ),
+    };
     let duration_seconds = match question.duration_seconds {
         None => DEFAULT_DURATION.min(most),
         Some(asked) if asked <= most => asked,
         // Said only to those who may assume the role: others have no business with its settings.
         Some(asked) => {
-            let message = format!("{asked}: the role's MaxSessionDuration is {most} seconds");
+            let message = format!("{asked}: {whose} {most} seconds");
             return Err(Refusal::invalid("duration_seconds", message));
         }
     };
-    Ok((
-        judgement,
-        Some(Grant { role: role.clone(), duration_seconds, service_principal, pin_required }),
-    ))
+    Ok(duration_seconds)
+}
+
+/// The session policies, frozen: managed ones as they are in this world.
+fn session_policies(
+    world: &World,
+    wished: &Wished,
+    role: &RoleEntry,
+) -> Result<Vec<String>, Refusal> {
+    let mut documents: Vec<String> = wished.policy.iter().cloned().collect();
+    for arn in &wished.policy_arns {
+        let managed = is_of(arn, role).then(|| world.snapshot().policy(arn)).flatten();
+        let Some(managed) = managed else {
+            let message = format!(
+                "`{}`: no managed policy of the role's account or of AWS",
+                arn.escape_debug()
+            );
+            return Err(Refusal::invalid("policy_arns", message));
+        };
+        documents.push(packed(&managed.document.source()));
+    }
+    if let Some(scope) = &wished.scope {
+        documents.push(scope.document(documents.is_empty()));
+    }
+    Ok(documents)
+}
+
+/// Whether a managed policy's ARN is of the role's account, or AWS's own.
+fn is_of(arn: &str, role: &RoleEntry) -> bool {
+    let parts: Vec<&str> = arn.splitn(6, ':').collect();
+    match parts.as_slice() {
+        ["arn", partition, "iam", "", account, policy] => {
+            **partition == *role.partition
+                && (*account == role.account.as_str() || *account == "aws")
+                && policy.starts_with("policy/")
+        }
+        _ => false,
+    }
+}
+
+/// What was asked for, and what a chaining session hands on, which nothing overrides (RULES.md X3, X4).
+fn marks(asker: &Asker, wished: &Wished) -> Result<Result<Marks, Judgement>, Refusal> {
+    let mut marks = Marks {
+        tags: wished.tags.clone(),
+        transitive_tag_keys: wished.transitive_tag_keys.clone(),
+        source_identity: wished.source_identity.clone(),
+    };
+    let session = match asker {
+        Asker::Identity(_) => return Ok(Ok(marks)),
+        Asker::Session(session) => session,
+    };
+    for key in &session.transitive_tag_keys {
+        let given = wished.tags.keys().find(|given| given.to_lowercase() == key.to_lowercase());
+        if let Some(given) = given {
+            let message =
+                format!("`{given}`: the session hands this tag on, and it cannot be set again");
+            return Err(Refusal::invalid("tags", message));
+        }
+        let value = session.facts.session_tags.get(key).ok_or_else(|| cannot_be(key))?;
+        marks.tags.insert(key.clone(), value.clone());
+        marks.transitive_tag_keys.insert(key.clone());
+    }
+    if marks.tags.len() > MAX_TAGS {
+        let message = format!("with those handed on {}: at most {MAX_TAGS}", marks.tags.len());
+        return Err(Refusal::invalid("tags", message));
+    }
+    match (&session.facts.source_identity, &wished.source_identity) {
+        (None, _) => {}
+        (Some(own), Some(other)) if own != other => {
+            let message =
+                format!("the session's source identity is `{own}`, which cannot be changed");
+            return Ok(Err(Judgement::denied(DecisionReason::SourceIdentitySet, message)));
+        }
+        (Some(own), Some(_) | None) => marks.source_identity = Some(own.clone()),
+    }
+    Ok(Ok(marks))
+}
+
+/// Who asks, with its own policies.
+fn caller(world: &World, asker: &Asker, role_arn: &IamArn) -> Result<Subject, Judgement> {
+    match asker {
+        Asker::Identity(identity) => shown(world, identity, role_arn),
+        // Its session policies limit it here as everywhere.
+        Asker::Session(session) => world
+            .snapshot()
+            .session_subject(&session.facts)
+            .map_err(|error| check::absent(&error, &session.arn)),
+    }
 }
 
 /// Who the identity is, in its realm.
-fn caller(world: &World, question: &AssumeRoleQuestion) -> Result<Subject, Judgement> {
-    let identity = &question.identity;
+fn shown(world: &World, identity: &Identity, role_arn: &IamArn) -> Result<Subject, Judgement> {
     let is_local = world.snapshot().is_local(identity.account);
     match (identity.realm, is_local) {
-        (Realm::Countersign, true) => local(world, identity, &question.role_arn),
+        (Realm::Countersign, true) => local(world, identity, role_arn),
         (Realm::Aws, false) => external(identity),
         // A number is a local account or an external one, never both.
         (Realm::Aws, true) => {
@@ -270,8 +482,9 @@ fn external(identity: &Identity) -> Result<Subject, Judgement> {
     external_subject(external).map_err(|error| check::absent(&error, &identity.arn.to_string()))
 }
 
-/// What the exchange itself adds to the context. `aws:SourceArn` and session tags there are none yet.
-fn exchange_keys(question: &AssumeRoleQuestion) -> Result<Context, DuplicateKey> {
+/// What the exchange itself adds to the context. `aws:SourceArn` there is none yet. Tags that are handed on are in the request too.
+/// Source: <https://docs.aws.amazon.com/IAM/latest/UserGuide/id_session-tags.html>
+fn exchange_keys(question: &AssumeRoleQuestion, marks: &Marks) -> Result<Context, DuplicateKey> {
     let mut keys = Context::new();
     keys.insert("sts:RoleSessionName", question.role_session_name.as_str())?;
     keys.insert("countersign:ProofType", question.proof_type.as_str())?;
@@ -281,11 +494,29 @@ fn exchange_keys(question: &AssumeRoleQuestion) -> Result<Context, DuplicateKey>
         keys.insert("sts:ExternalId", external_id.as_str())?;
     }
     keys.insert("aws:SourceIp", question.source_address.to_string())?;
+    for (tag, value) in &marks.tags {
+        keys.insert(format!("aws:RequestTag/{tag}"), value.as_str())?;
+    }
+    if !marks.tags.is_empty() {
+        keys.insert("aws:TagKeys", marks.tags.keys().cloned().collect::<Vec<_>>())?;
+    }
+    if !marks.transitive_tag_keys.is_empty() {
+        let transitive: Vec<_> = marks.transitive_tag_keys.iter().cloned().collect();
+        keys.insert("sts:TransitiveTagKeys", transitive)?;
+    }
+    if let Some(source_identity) = &marks.source_identity {
+        keys.insert("sts:SourceIdentity", source_identity.as_str())?;
+    }
     Ok(keys)
 }
 
-/// The services that the caller may speak for towards this role, as it is now. The root speaks for nobody.
-fn bound_services(world: &World, identity: &Identity, role: &RoleEntry) -> Vec<String> {
+/// The services that the caller may speak for towards this role, as it is now. The root speaks for nobody; nor does a session, whose
+/// session policies would not limit the service.
+fn bound_services(world: &World, asker: &Asker, role: &RoleEntry) -> Vec<String> {
+    let identity = match asker {
+        Asker::Identity(identity) => identity,
+        Asker::Session(_) => return Vec::new(),
+    };
     match &identity.arn {
         IamArn::User { .. } | IamArn::AssumedRole { .. } => {}
         IamArn::Root { .. } | IamArn::Role { .. } | IamArn::FederatedUser { .. } => {

@@ -215,6 +215,7 @@ pub fn session(account: &str, role: &str) -> Session {
             source_identity: None,
         },
         arn: format!("arn:aws:sts::{account}:assumed-role/{role}/s1"),
+        transitive_tag_keys: Default::default(),
     }
 }
 

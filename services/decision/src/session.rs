@@ -1,7 +1,11 @@
 //! From a token's text to a session at one revision: the signature first, then the revision that the token itself asks for, then
 //! the key's standing at that revision. Whether the role still exists is asked where the session is used.
 
-use std::{collections::BTreeMap, sync::Arc, time::Instant};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Instant,
+};
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use countersign_evaluator::SessionFacts;
@@ -24,6 +28,8 @@ pub struct Session {
     pub facts: SessionFacts,
     /// `arn:aws:sts::…:assumed-role/…/…`
     pub arn: String,
+    /// Of its tags, the keys of those that it hands on when it chains.
+    pub transitive_tag_keys: BTreeSet<String>,
 }
 
 /// Why a token shows no session.
@@ -192,6 +198,7 @@ fn session(verified: &VerifiedToken) -> Result<Session, NoSession> {
             source_identity: session.source_identity.clone(),
         },
         arn: sub.clone(),
+        transitive_tag_keys: session.transitive_tag_keys.clone(),
     })
 }
 

@@ -87,6 +87,7 @@ mod tests {
             session_name: "s1".into(),
             source_identity: None,
             session_tags: Default::default(),
+            transitive_tag_keys: Default::default(),
             session_policies: Vec::new(),
             proof_type: "urn:countersign:proof:sts-get-caller-identity".into(),
             caller: Caller {

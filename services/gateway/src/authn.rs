@@ -1,4 +1,4 @@
-//! Who calls the gateway. An exchange is authenticated by its proof, inside; every other RPC needs a service identity, or a token of
+//! Who calls the gateway. An exchange, with a challenge or without, is authenticated by its proof, inside; every other RPC needs a service identity, or a token of
 //! ours whose audience is `countersign`.
 //!
 //! The gateway holds no policy, so it does not know whether the token's role still exists: signature, issuer, audience, expiry and key
@@ -15,12 +15,15 @@ use http::HeaderMap;
 
 use crate::{clock, keys::Keys};
 
-/// The one RPC that passes the door without credentials: it brings its own.
+/// The RPCs that pass the door without credentials: they bring their own.
 pub const EXCHANGE_PATH: &str = "/countersign.token.v1.TokenExchangeService/Exchange";
+/// The other.
+pub const CHALLENGE_PATH: &str = "/countersign.token.v1.TokenExchangeService/ExchangeWithChallenge";
 /// Countersign's own audience.
 pub const AUDIENCE: &str = "countersign";
 
-const LEEWAY: i64 = 5;
+/// How far another gateway's clock may be ahead, in seconds.
+pub const LEEWAY: i64 = 5;
 
 /// Who calls.
 #[derive(Clone, Debug)]
@@ -49,7 +52,7 @@ impl Door {
     }
 
     fn caller(&self, path: &str, headers: &HeaderMap, now: i64) -> Result<Caller, Fault> {
-        if path == EXCHANGE_PATH {
+        if matches!(path, EXCHANGE_PATH | CHALLENGE_PATH) {
             return Ok(Caller::Unproven);
         }
         let service = self.identities.identify(headers);
@@ -119,11 +122,12 @@ mod tests {
         let mut both = service.clone();
         both.extend(token.clone());
         check(EXCHANGE_PATH, &none, Ok("unproven"));
+        check(CHALLENGE_PATH, &none, Ok("unproven"));
         for rpc in [
             "GetJwks",
             "Introspect",
             "Revoke",
-            "ExchangeWithChallenge",
+            "ExchangeWithChallenge/",
             "Nonesuch",
             "exchange",
             "Exchange/",

@@ -2,26 +2,42 @@
 
 use countersign_policy::{arn::AccountId, principal::IamArn};
 use countersign_proto::{
-    decision::v1::{
-        AuthorizeAssumeRoleRequest, AuthorizeAssumeRoleResponse, Decision, DecisionReason,
-        ProvenIdentity,
-    },
+    decision::v1::{AuthorizeAssumeRoleRequest, ProvenIdentity, SessionTag},
     token::v1::{AssumedRoleUser, ExchangeRequest, ExchangeResponse, Tag},
 };
 use countersign_replica::Revision;
-use countersign_token::{Binding, BoundRequest, BoundTag, Claims, Realm};
+use countersign_token::{Binding, BoundRequest, BoundTag, Claims};
 
-use crate::{error::Refusal, proof::ProvenCaller};
+use crate::{error::Refusal, proof::ProvenCaller, session::Marks};
 
-/// The one kind of proof so far.
+/// A proof that AWS signed.
 pub const STS_PROOF: &str = "urn:countersign:proof:sts-get-caller-identity";
-/// The one kind of token (RFC 8693, section 3).
+/// A token of ours (RFC 8693, section 3): what comes out, and what may go in.
 pub const ACCESS_TOKEN: &str = "urn:ietf:params:oauth:token-type:access_token";
+
+/// What is shown, not yet looked at. The request's `subject_token_type` chooses it; nothing is guessed (ATTACKS 78).
+pub enum Shown {
+    /// An STS proof.
+    StsProof(String),
+    /// A token of ours, whose session chains.
+    Token(String),
+}
+
+impl Shown {
+    /// `countersign:ProofType`.
+    #[must_use]
+    pub fn proof_type(&self) -> &'static str {
+        match self {
+            Self::StsProof(_) => STS_PROOF,
+            Self::Token(_) => ACCESS_TOKEN,
+        }
+    }
+}
 
 /// What is asked for, each field in its own form.
 pub struct Asked {
-    /// The proof, not yet looked at.
-    pub subject_token: String,
+    /// What is shown for it.
+    pub shown: Shown,
     /// What the proof must be bound to: all fields, as received.
     pub binding: Binding,
     /// The role, as received.
@@ -38,6 +54,14 @@ pub struct Asked {
     pub duration_seconds: i32,
     /// Empty when there is none.
     pub external_id: String,
+    /// An inline session policy; the decision service reads it. Empty when there is none.
+    pub policy: String,
+    /// Managed session policies.
+    pub policy_arns: Vec<String>,
+    /// Action patterns; empty when there are none.
+    pub scope: String,
+    /// Tags, and a source identity.
+    pub marks: Marks,
 }
 
 impl Asked {
@@ -50,10 +74,37 @@ impl Asked {
         if tokens.subject.is_empty() {
             return Err(Refusal::MissingProof);
         }
+        let shown = match bound.subject_token_type.as_str() {
+            STS_PROOF => Shown::StsProof,
+            ACCESS_TOKEN => Shown::Token,
+            other => return Err(Refusal::UnsupportedTokenType { found: self::shown(other) }),
+        };
+        Self::read(shown(tokens.subject), &tokens.actor, bound, partition)
+    }
+
+    /// Reads `request` for an exchange with a challenge, whose proof comes later: an STS proof, since nothing else can sign one.
+    ///
+    /// # Errors
+    /// The first field that is wrong.
+    pub fn parse_unproven(request: ExchangeRequest, partition: &str) -> Result<Self, Refusal> {
+        let (tokens, bound) = split(request);
+        if !tokens.subject.is_empty() {
+            let message = "must be empty here: the proof signs the challenge, and comes after it";
+            return Err(Refusal::Invalid { field: "subject_token", message: message.to_owned() });
+        }
         if bound.subject_token_type != STS_PROOF {
             return Err(Refusal::UnsupportedTokenType { found: shown(&bound.subject_token_type) });
         }
-        refuse_unimplemented(&tokens, &bound)?;
+        Self::read(Shown::StsProof(String::new()), &tokens.actor, bound, partition)
+    }
+
+    fn read(
+        shown: Shown,
+        actor_token: &str,
+        bound: BoundRequest,
+        partition: &str,
+    ) -> Result<Self, Refusal> {
+        refuse_unimplemented(actor_token, &bound)?;
         if !matches!(bound.requested_token_type.as_str(), "" | ACCESS_TOKEN) {
             let message = format!("must be empty or `{ACCESS_TOKEN}`");
             return Err(Refusal::Invalid { field: "requested_token_type", message });
@@ -86,9 +137,11 @@ impl Asked {
             let message = "must be 0 (for 3,600), or 900 to 43,200 seconds".to_owned();
             return Err(Refusal::Invalid { field: "duration_seconds", message });
         }
+        check_sizes(&bound)?;
         Ok(Self {
-            subject_token: tokens.subject,
+            shown,
             binding: Binding::of_subject(&bound),
+            marks: Marks::asked(&bound)?,
             role_arn: bound.role_arn,
             role_account,
             role_name,
@@ -96,6 +149,9 @@ impl Asked {
             audience: bound.audience,
             duration_seconds: bound.duration_seconds,
             external_id: bound.external_id,
+            policy: bound.policy,
+            policy_arns: bound.policy_arns,
+            scope: bound.scope,
         })
     }
 }
@@ -148,20 +204,39 @@ fn split(request: ExchangeRequest) -> (Tokens, BoundRequest) {
 }
 
 /// What a later version reads would narrow or mark the session: ignoring it would grant more than was asked for.
-fn refuse_unimplemented(tokens: &Tokens, bound: &BoundRequest) -> Result<(), Refusal> {
+fn refuse_unimplemented(actor_token: &str, bound: &BoundRequest) -> Result<(), Refusal> {
     let fields = [
-        ("actor_token", !tokens.actor.is_empty()),
+        ("actor_token", !actor_token.is_empty()),
         ("actor_token_type", !bound.actor_token_type.is_empty()),
-        ("scope", !bound.scope.is_empty()),
-        ("policy", !bound.policy.is_empty()),
-        ("policy_arns", !bound.policy_arns.is_empty()),
-        ("tags", !bound.tags.is_empty()),
-        ("transitive_tag_keys", !bound.transitive_tag_keys.is_empty()),
-        ("source_identity", !bound.source_identity.is_empty()),
         ("client_key_thumbprint", !bound.client_key_thumbprint.is_empty()),
     ];
     match fields.into_iter().find(|(_, present)| *present) {
         Some((field, _)) => Err(Refusal::NotImplemented { field }),
+        None => Ok(()),
+    }
+}
+
+/// STS's bounds on what the decision service reads, held to before anything else is asked (ATTACKS 84). White space in a policy does
+/// not count there; here it does.
+fn check_sizes(bound: &BoundRequest) -> Result<(), Refusal> {
+    let sizes = [
+        ("policy", bound.policy.len(), 16 * 1024, "bytes"),
+        ("policy_arns", bound.policy_arns.len(), 10, "ARNs"),
+        (
+            "policy_arns",
+            bound.policy_arns.iter().map(String::len).max().unwrap_or(0),
+            2048,
+            "bytes",
+        ),
+        ("scope", bound.scope.len(), 1024, "bytes"),
+        ("tags", bound.tags.len(), 50, "tags"),
+        ("transitive_tag_keys", bound.transitive_tag_keys.len(), 50, "keys"),
+        ("source_identity", bound.source_identity.len(), 64, "characters"),
+    ];
+    match sizes.into_iter().find(|(_, size, most, _)| size > most) {
+        Some((field, _, most, what)) => {
+            Err(Refusal::Invalid { field, message: format!("must be at most {most} {what}") })
+        }
         None => Ok(()),
     }
 }
@@ -220,157 +295,53 @@ fn is_external_id_char(c: char) -> bool {
 pub fn question(
     asked: &Asked,
     caller: &ProvenCaller,
+    challenged: bool,
     source_address: &str,
     floor: Option<&Revision>,
 ) -> AuthorizeAssumeRoleRequest {
+    let identity = ProvenIdentity {
+        realm: caller.realm().as_str().to_owned(),
+        partition: caller.partition().to_owned(),
+        account_id: caller.account().to_owned(),
+        unique_id: caller.unique_id().to_owned(),
+        arn: caller.arn().to_owned(),
+    };
+    // A token is the decision service's to verify once more, with what it knows of roles and revocations. It signs nothing of the request.
+    let (identity, subject_token, proof_bound) = match &asked.shown {
+        Shown::StsProof(_) => (Some(identity), String::new(), true),
+        Shown::Token(token) => (None, token.clone(), false),
+    };
+    let Marks { tags, transitive_tag_keys, source_identity } = asked.marks.clone();
     AuthorizeAssumeRoleRequest {
-        identity: Some(ProvenIdentity {
-            realm: caller.realm().as_str().to_owned(),
-            partition: caller.partition().to_owned(),
-            account_id: caller.account().to_owned(),
-            unique_id: caller.unique_id().to_owned(),
-            arn: caller.arn().to_owned(),
-        }),
-        proof_type: STS_PROOF.to_owned(),
-        proof_bound: true,
-        proof_challenged: false,
+        identity,
+        subject_token,
+        proof_type: asked.shown.proof_type().to_owned(),
+        proof_bound,
+        proof_challenged: challenged,
         role_arn: asked.role_arn.clone(),
         role_session_name: asked.role_session_name.clone(),
         duration_seconds: asked.duration_seconds,
         external_id: asked.external_id.clone(),
         source_address: source_address.to_owned(),
         at_least_revision: floor.map(ToString::to_string).unwrap_or_default(),
-    }
-}
-
-/// What the decision service answered.
-pub enum Answered {
-    /// Yes.
-    Granted(Granted),
-    /// No.
-    Denied(Denied),
-    /// Something that contradicts itself or the question, which is no permission.
-    Broken(&'static str),
-}
-
-/// A permission to mint. Only [`Answered::parse`] makes one.
-pub struct Granted {
-    /// The role's account.
-    pub account: String,
-    /// The role's unique id.
-    pub role_id: String,
-    /// The role's name, in its own spelling.
-    pub role_name: String,
-    /// How long the session lasts.
-    pub duration_seconds: i32,
-    /// Whom the caller spoke for; empty if for itself.
-    pub service_principal: String,
-    /// Whether the caller's unique id must be pinned.
-    pub pin_required: bool,
-    /// The decision's revision.
-    pub revision: Revision,
-}
-
-/// A denial.
-pub struct Denied {
-    reason: DecisionReason,
-    message: String,
-    decision_id: String,
-}
-
-impl Answered {
-    /// Reads `answer` to what was `asked`.
-    #[must_use]
-    pub fn parse(answer: AuthorizeAssumeRoleResponse, asked: &Asked) -> Self {
-        let AuthorizeAssumeRoleResponse {
-            decision,
-            allowed,
-            reason,
-            message,
-            determining_statements: _,
-            determining_statement_count: _,
-            role_id,
-            account_id,
-            role_name,
-            duration_seconds,
-            service_principal,
-            pin_required,
-            revision,
-            decision_id,
-        } = answer;
-        match (Decision::try_from(decision), allowed) {
-            (Ok(Decision::Allow), true) => {}
-            (Ok(Decision::ExplicitDeny | Decision::ImplicitDeny), false) => {
-                let reason = DecisionReason::try_from(reason).unwrap_or_default();
-                return Self::Denied(Denied { reason, message, decision_id });
-            }
-            (Ok(Decision::Allow), false)
-            | (Ok(Decision::ExplicitDeny | Decision::ImplicitDeny), true)
-            | (Ok(Decision::Unspecified) | Err(_), _) => {
-                return Self::Broken("`decision` and `allowed` contradict each other");
-            }
-        }
-        let Ok(revision) = revision.parse() else {
-            return Self::Broken("`revision` is none");
-        };
-        if account_id != asked.role_account.as_str()
-            || !role_name.eq_ignore_ascii_case(&asked.role_name)
-        {
-            return Self::Broken("the role is not the one asked about");
-        }
-        if role_id.is_empty() {
-            return Self::Broken("`role_id` is empty");
-        }
-        let longest = if asked.duration_seconds == 0 { 43_200 } else { asked.duration_seconds };
-        if !(1..=longest).contains(&duration_seconds) {
-            return Self::Broken("`duration_seconds` is not within what was asked for");
-        }
-        Self::Granted(Granted {
-            account: account_id,
-            role_id,
-            role_name,
-            duration_seconds,
-            service_principal,
-            pin_required,
-            revision,
-        })
-    }
-}
-
-impl Denied {
-    /// What `caller` may know of it. Somebody of the role's own account learns why, and whether there is such a role; anybody else
-    /// learns a decision's id to ask about, as with AWS: else whoever has an AWS account could list the roles of every tenant.
-    #[must_use]
-    pub fn refusal(self, asked: &Asked, caller: &ProvenCaller) -> Refusal {
-        let Self { reason, message, decision_id } = self;
-        let reason_name = reason.as_str_name().trim_start_matches("DECISION_REASON_");
-        let role = asked.role_arn.clone();
-        let own_account = match caller.realm() {
-            Realm::Countersign => caller.account() == asked.role_account.as_str(),
-            Realm::Aws => false,
-        };
-        let detail = if own_account {
-            format!("{message}; {reason_name}, decision {decision_id}")
-        } else {
-            format!("decision {decision_id}")
-        };
-        let caller = caller.arn().to_owned();
-        if own_account && reason == DecisionReason::RoleNotFound {
-            return Refusal::RoleNotFound { caller, role, detail };
-        }
-        Refusal::Denied { caller, role, detail, cause: format!("{reason_name}: {message}") }
+        policy: asked.policy.clone(),
+        policy_arns: asked.policy_arns.clone(),
+        scope: asked.scope.clone(),
+        tags: tags.into_iter().map(|(key, value)| SessionTag { key, value }).collect(),
+        transitive_tag_keys: transitive_tag_keys.into_iter().collect(),
+        source_identity: source_identity.unwrap_or_default(),
     }
 }
 
 /// The answer to the caller.
 #[must_use]
-pub fn answer(access_token: String, claims: &Claims, expires_in: i32) -> ExchangeResponse {
+pub fn answer(access_token: String, claims: &Claims, scope: &str) -> ExchangeResponse {
     ExchangeResponse {
         access_token,
         issued_token_type: ACCESS_TOKEN.to_owned(),
         token_type: "Bearer".to_owned(),
-        expires_in,
-        scope: String::new(),
+        expires_in: i32::try_from(claims.exp.saturating_sub(claims.iat)).unwrap_or(i32::MAX),
+        scope: scope.to_owned(),
         assumed_role_user: Some(AssumedRoleUser {
             arn: claims.sub.clone(),
             assumed_role_id: claims.client_id.clone(),
@@ -427,13 +398,17 @@ mod tests {
         check(
             |r| {
                 r.subject_token.clear();
-                r.scope = "x".into();
+                r.policy = "x".into();
                 r.role_arn.clear();
             },
             Err(("MissingAuthenticationToken", "")),
         );
         check(|r| r.subject_token_type.clear(), Err(("UnsupportedTokenType", "")));
-        check(|r| r.subject_token_type = ACCESS_TOKEN.into(), Err(("UnsupportedTokenType", "")));
+        check(|r| r.subject_token_type = ACCESS_TOKEN.into(), Ok(()));
+        check(
+            |r| r.subject_token_type = "urn:ietf:params:oauth:token-type:jwt".into(),
+            Err(("UnsupportedTokenType", "")),
+        );
         check(
             |r| r.subject_token_type = STS_PROOF.to_uppercase(),
             Err(("UnsupportedTokenType", "")),
@@ -473,15 +448,16 @@ mod tests {
         let tag = Tag { key: "k".into(), value: "v".into() };
         check(|r| r.actor_token = "x".into(), Err(("NotImplemented", "actor_token:")));
         check(|r| r.actor_token_type = "x".into(), Err(("NotImplemented", "actor_token_type:")));
-        check(|r| r.scope = "x".into(), Err(("NotImplemented", "scope:")));
-        check(|r| r.policy = "{}".into(), Err(("NotImplemented", "policy:")));
-        check(|r| r.policy_arns = vec![String::new()], Err(("NotImplemented", "policy_arns:")));
-        check(|r| r.tags = vec![tag.clone()], Err(("NotImplemented", "tags:")));
-        check(
-            |r| r.transitive_tag_keys = vec!["k".into()],
-            Err(("NotImplemented", "transitive_tag_keys:")),
-        );
-        check(|r| r.source_identity = "x".into(), Err(("NotImplemented", "source_identity:")));
+        check(|r| r.scope = "s3:Get*".into(), Ok(()));
+        check(|r| r.scope = "x".repeat(1025), Err((invalid, "scope")));
+        check(|r| r.policy = "p".repeat(16 * 1024 + 1), Err((invalid, "policy")));
+        check(|r| r.policy_arns = vec!["a".into(); 11], Err((invalid, "policy_arns")));
+        check(|r| r.policy_arns = vec!["a".repeat(2049)], Err((invalid, "policy_arns")));
+        check(|r| r.tags = vec![tag.clone()], Ok(()));
+        check(|r| r.tags = vec![tag.clone(); 2], Err((invalid, "tags")));
+        check(|r| r.tags = vec![tag.clone(); 51], Err((invalid, "tags")));
+        check(|r| r.transitive_tag_keys = vec!["k".into()], Err((invalid, "transitive_tag_keys")));
+        check(|r| r.source_identity = "x".repeat(65), Err((invalid, "source_identity")));
         check(
             |r| r.client_key_thumbprint = "x".into(),
             Err(("NotImplemented", "client_key_thumbprint:")),

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use countersign_serve::{Fault, grpc::ServeError};
 use countersign_sigv4::ProofError;
-use countersign_token::MintError;
+use countersign_token::{MintError, TokenError};
 use tonic::Code;
 
 use crate::{config::ConfigError, endpoints::NoEndpoint};
@@ -49,8 +49,9 @@ pub enum Refusal {
     MissingProof,
     /// A kind of proof that there is not.
     #[error(
-        "subject_token_type: `{found}` is not supported; there is `{}`",
-        crate::convert::STS_PROOF
+        "subject_token_type: `{found}` is not supported here; there are `{}`, and, without a challenge, `{}`",
+        crate::convert::STS_PROOF,
+        crate::convert::ACCESS_TOKEN
     )]
     UnsupportedTokenType {
         /// What was asked for.
@@ -80,6 +81,12 @@ pub enum Refusal {
     /// The proof is not of the closed form, or its time is over.
     #[error("the proof is refused: {0}")]
     Proof(#[from] ProofError),
+    /// The token that is exchanged is no good.
+    #[error("the subject token is refused: {0}")]
+    SubjectToken(TokenError),
+    /// Nothing, or the wrong thing, came in an exchange with a challenge.
+    #[error("the stream: {0}")]
+    Stream(&'static str),
     /// The proof was made for somebody else.
     #[error("the proof is for audience `{found}`; this gateway is `{issuer}`")]
     WrongAudience {
@@ -254,6 +261,8 @@ impl Refusal {
             | Self::Invalid { .. }
             | Self::NoSourceAddress
             | Self::Proof(_)
+            | Self::SubjectToken(_)
+            | Self::Stream(_)
             | Self::WrongAudience { .. }
             | Self::BindingMismatch
             | Self::NoEndpoint(_)
@@ -296,6 +305,8 @@ impl From<&Refusal> for Fault {
             Refusal::Invalid { field, message } => Fault::invalid(*field, message),
             Refusal::NoSourceAddress => denied("NoSourceAddress", message),
             Refusal::Proof(error) => Fault::unauthenticated(error.code(), message),
+            Refusal::SubjectToken(error) => Fault::unauthenticated(error.code(), message),
+            Refusal::Stream(_) => Fault::invalid("step", message),
             Refusal::WrongAudience { .. } => Fault::unauthenticated("WrongAudience", message),
             Refusal::BindingMismatch => Fault::unauthenticated("BindingMismatch", message),
             Refusal::NoEndpoint(error) => Fault::unauthenticated(error.code(), message),

@@ -10,13 +10,18 @@ use countersign_proto::{
 };
 use countersign_replica::Revision;
 use countersign_serve::{Fault, ServiceCredential};
-use countersign_token::{Caller, Claims, Realm, Session};
+use countersign_token::{
+    Caller, Claims, Expected, Realm, Session, TokenError, VerifiedToken, verify,
+};
 use tonic::{Code, Status, service::interceptor::InterceptedService, transport::Channel};
 use tonic_types::StatusExt;
 
 use crate::{
-    StoreClient, clock,
-    convert::{self, Answered, Asked, Granted, STS_PROOF},
+    StoreClient,
+    answered::{Answered, Granted},
+    authn::{AUDIENCE, LEEWAY},
+    clock,
+    convert::{self, Asked, Shown},
     error::Refusal,
     keys::Keys,
     proof::{
@@ -24,6 +29,7 @@ use crate::{
         sts::{CheckedProof, StsVerifier},
     },
     replay::{self, Unclaimed},
+    session::Marks,
 };
 
 /// For the whole exchange.
@@ -56,6 +62,7 @@ pub struct Exchange {
 /// What the one log line of an exchange says, as far as it came. No token, signature or key is ever in it.
 #[derive(Default)]
 struct Account {
+    proof: &'static str,
     role: String,
     session: String,
     audience: String,
@@ -76,9 +83,35 @@ impl Exchange {
         request: ExchangeRequest,
         source: Option<IpAddr>,
     ) -> Result<ExchangeResponse, Refusal> {
-        let source = source.map(|address| address.to_canonical());
         let mut account = Account::default();
-        let work = self.work(request, source, &mut account);
+        self.within_deadline(Asked::parse(request, &self.partition), None, source, &mut account)
+            .await
+    }
+
+    /// Trades a proof that signs `challenge`, which its stream alone was given, for a token, and says so in the log. Whoever takes a
+    /// challenge back asks once: it is not given to two proofs.
+    ///
+    /// # Errors
+    /// See [`Refusal`].
+    pub async fn exchange_challenged(
+        &self,
+        asked: Asked,
+        challenge: &str,
+        source: Option<IpAddr>,
+    ) -> Result<ExchangeResponse, Refusal> {
+        let mut account = Account::default();
+        self.within_deadline(Ok(asked), Some(challenge), source, &mut account).await
+    }
+
+    async fn within_deadline(
+        &self,
+        asked: Result<Asked, Refusal>,
+        challenge: Option<&str>,
+        source: Option<IpAddr>,
+        account: &mut Account,
+    ) -> Result<ExchangeResponse, Refusal> {
+        let source = source.map(|address| address.to_canonical());
+        let work = self.work(asked, challenge, source, account);
         let outcome = tokio::time::timeout(DEADLINE, work).await.unwrap_or(Err(Refusal::TimedOut));
         account.close(&source.map(|address| address.to_string()).unwrap_or_default(), &outcome);
         outcome
@@ -86,18 +119,36 @@ impl Exchange {
 
     async fn work(
         &self,
-        request: ExchangeRequest,
+        asked: Result<Asked, Refusal>,
+        challenge: Option<&str>,
         source: Option<IpAddr>,
         account: &mut Account,
     ) -> Result<ExchangeResponse, Refusal> {
-        let asked = Asked::parse(request, &self.partition)?;
+        let asked = asked?;
         let source = known(source)?;
+        account.proof = asked.shown.proof_type();
         account.role.clone_from(&asked.role_arn);
         account.session.clone_from(&asked.role_session_name);
         account.audience.clone_from(&asked.audience);
+        match (&asked.shown, challenge) {
+            (Shown::StsProof(proof), None) => self.by_proof(&asked, proof, &source, account).await,
+            (Shown::StsProof(proof), Some(challenge)) => {
+                self.by_challenge(&asked, proof, challenge, &source, account).await
+            }
+            (Shown::Token(token), _) => self.by_token(&asked, token, &source, account).await,
+        }
+    }
 
+    /// One shot: the proof is claimed in memory, and spent in the store.
+    async fn by_proof(
+        &self,
+        asked: &Asked,
+        proof: &str,
+        source: &str,
+        account: &mut Account,
+    ) -> Result<ExchangeResponse, Refusal> {
         let now = clock::now();
-        let proof = self.sts.check(&asked.subject_token, &asked.binding, now)?;
+        let proof = self.sts.check(proof, &asked.binding, None, now)?;
         // Without a key there will be no token: better said before the proof is used up.
         self.keys.signer(now)?;
         let claim =
@@ -107,12 +158,65 @@ impl Exchange {
                     Unclaimed::Full => Refusal::Busy,
                 }
             })?;
-        let outcome = self.judge(&asked, &proof, &source, account).await;
+        let outcome = self.judge(asked, &proof, source, account).await;
         // Nobody could judge it: the client may send it again. Any other end keeps the claim.
         if outcome.as_ref().is_err_and(Refusal::is_no_verdict) {
             claim.release();
         }
         outcome
+    }
+
+    /// The nonce dies with its stream, so there is nothing to spend, and no write (ATTACKS 35, 36).
+    async fn by_challenge(
+        &self,
+        asked: &Asked,
+        proof: &str,
+        challenge: &str,
+        source: &str,
+        account: &mut Account,
+    ) -> Result<ExchangeResponse, Refusal> {
+        let now = clock::now();
+        let proof = self.sts.check(proof, &asked.binding, Some(challenge), now)?;
+        self.keys.signer(now)?;
+        let caller = self.sts.ask(&proof).await?;
+        caller.arn().clone_into(&mut account.principal);
+        let question =
+            Question { asked, caller: &caller, challenged: true, source, marks: &asked.marks };
+        let heard = self.keys.heard();
+        let granted = self.authorize(&question, heard.as_ref(), account).await?;
+        account.service_principal.clone_from(&granted.service_principal);
+        if granted.pin_required {
+            self.pin(&caller).await?;
+        }
+        self.answer(asked, &caller, &granted, None, account)
+    }
+
+    /// Role chaining: a session of ours assumes a role in its turn, for no longer than it lasts itself (ATTACKS 73).
+    async fn by_token(
+        &self,
+        asked: &Asked,
+        token: &str,
+        source: &str,
+        account: &mut Account,
+    ) -> Result<ExchangeResponse, Refusal> {
+        let now = clock::now();
+        self.keys.signer(now)?;
+        // A token for a service of yours is not that service's to exchange (ATTACKS 88).
+        let expected = Expected { issuer: &self.issuer, audience: AUDIENCE, leeway: LEEWAY };
+        let session =
+            verify(token, &self.keys.known(), &expected, now).map_err(Refusal::SubjectToken)?;
+        let caller = ProvenCaller::of_session(&session);
+        caller.arn().clone_into(&mut account.principal);
+        let marks = asked.marks.clone().handed_on(&session)?;
+        let question =
+            Question { asked, caller: &caller, challenged: false, source, marks: &marks };
+        let heard = self.keys.heard();
+        let granted = self.authorize(&question, heard.as_ref(), account).await?;
+        if granted.pin_required || !granted.service_principal.is_empty() {
+            let cause = "a session is pinned nowhere, and speaks for nobody".to_owned();
+            return Err(Refusal::ServiceBroken { service: DECISION, cause });
+        }
+        self.answer(asked, &caller, &granted, Some(&session), account)
     }
 
     async fn judge(
@@ -127,33 +231,45 @@ impl Exchange {
 
         // Whether the proof is worth spending; nothing is minted from this answer. What this gateway has heard of, such as a role made a
         // moment ago, the decision service must have heard of too.
+        let question =
+            Question { asked, caller: &caller, challenged: false, source, marks: &asked.marks };
         let heard = self.keys.heard();
-        self.authorize(asked, &caller, source, heard.as_ref(), account).await?;
+        self.authorize(&question, heard.as_ref(), account).await?;
         let spent = self.consume(proof).await?;
         // The decision service may have lagged. Nothing that was committed before the proof was spent is unknown to the second answer,
         // so that no old grant is used (DESIGN.md section 6).
-        let granted = self.authorize(asked, &caller, source, Some(&spent), account).await?;
+        let granted = self.authorize(&question, Some(&spent), account).await?;
         account.service_principal.clone_from(&granted.service_principal);
 
         if granted.pin_required {
             self.pin(&caller).await?;
         }
-        let (token, claims) = self.mint(asked, &caller, &granted)?;
+        self.answer(asked, &caller, &granted, None, account)
+    }
+
+    fn answer(
+        &self,
+        asked: &Asked,
+        caller: &ProvenCaller,
+        granted: &Granted,
+        parent: Option<&VerifiedToken>,
+        account: &mut Account,
+    ) -> Result<ExchangeResponse, Refusal> {
+        let (token, claims) = self.mint(asked, caller, granted, parent)?;
         account.token_id.clone_from(&claims.jti);
-        Ok(convert::answer(token, &claims, granted.duration_seconds))
+        Ok(convert::answer(token, &claims, &asked.scope))
     }
 
     /// Asks the decision service, for an answer at `floor` or later. An answer that contradicts itself is no permission.
     async fn authorize(
         &self,
-        asked: &Asked,
-        caller: &ProvenCaller,
-        source: &str,
+        question: &Question<'_>,
         floor: Option<&Revision>,
         account: &mut Account,
     ) -> Result<Granted, Refusal> {
-        let question = convert::question(asked, caller, source, floor);
-        let answer = self.decision.clone().authorize_assume_role(question).await;
+        let Question { asked, caller, challenged, source, marks } = *question;
+        let message = convert::question(asked, caller, challenged, source, floor);
+        let answer = self.decision.clone().authorize_assume_role(message).await;
         let answer = answer.map_err(|status| match status.code() {
             Code::InvalidArgument => invalid(&status),
             // It follows another store than the one that the proof was spent in.
@@ -162,7 +278,7 @@ impl Exchange {
         })?;
         let answer = answer.into_inner();
         account.decision_id.clone_from(&answer.decision_id);
-        match Answered::parse(answer, asked) {
+        match Answered::parse(answer, asked, marks) {
             Answered::Granted(granted) => {
                 if let Some(floor) = floor {
                     reached(&granted.revision, floor)?;
@@ -224,8 +340,10 @@ impl Exchange {
         asked: &Asked,
         caller: &ProvenCaller,
         granted: &Granted,
+        parent: Option<&VerifiedToken>,
     ) -> Result<(String, Claims), Refusal> {
         let iat = clock::now();
+        let Marks { tags, transitive_tag_keys, source_identity } = granted.marks.clone();
         let signer = self.keys.signer(iat)?;
         let session = Session {
             account: granted.account.clone(),
@@ -233,10 +351,11 @@ impl Exchange {
             role_name: granted.role_name.clone(),
             role_id: granted.role_id.clone(),
             session_name: asked.role_session_name.clone(),
-            source_identity: None,
-            session_tags: Default::default(),
-            session_policies: Vec::new(),
-            proof_type: STS_PROOF.to_owned(),
+            source_identity,
+            session_tags: tags,
+            transitive_tag_keys,
+            session_policies: granted.session_policies.clone(),
+            proof_type: asked.shown.proof_type().to_owned(),
             caller: Caller {
                 realm: caller.realm(),
                 account: caller.account().to_owned(),
@@ -245,7 +364,13 @@ impl Exchange {
             },
             revision: later(signer.revision(), &granted.revision)?.to_string(),
         };
-        let exp = iat.saturating_add(i64::from(granted.duration_seconds));
+        let mut exp = iat.saturating_add(i64::from(granted.duration_seconds));
+        if let Some(parent) = parent {
+            exp = exp.min(parent.claims().exp);
+            if exp <= iat {
+                return Err(Refusal::SubjectToken(TokenError::Expired { exp }));
+            }
+        }
         let claims =
             Claims::for_session(self.issuer.clone(), asked.audience.clone(), iat, exp, session)?;
         Ok((signer.mint(&claims)?, claims))
@@ -310,10 +435,21 @@ fn failed(service: &'static str, code: Code, status: &Status) -> Refusal {
     }
 }
 
+/// What the decision service is asked, floor apart.
+struct Question<'a> {
+    asked: &'a Asked,
+    caller: &'a ProvenCaller,
+    challenged: bool,
+    source: &'a str,
+    /// What the session must be marked with if it is granted.
+    marks: &'a Marks,
+}
+
 impl Account {
     fn close(&mut self, source: &str, outcome: &Result<ExchangeResponse, Refusal>) {
         self.closed = true;
         let Self {
+            proof,
             role,
             session,
             audience,
@@ -325,7 +461,7 @@ impl Account {
         } = self;
         match outcome {
             Ok(response) => tracing::info!(
-                proof = STS_PROOF,
+                proof,
                 principal,
                 role,
                 session,
@@ -338,7 +474,7 @@ impl Account {
                 "exchange granted"
             ),
             Err(refusal) => tracing::info!(
-                proof = STS_PROOF,
+                proof,
                 principal,
                 role,
                 session,
@@ -358,9 +494,9 @@ impl Account {
 impl Drop for Account {
     fn drop(&mut self) {
         if !self.closed {
-            let Self { role, session, audience, principal, decision_id, .. } = self;
+            let Self { proof, role, session, audience, principal, decision_id, .. } = self;
             tracing::info!(
-                proof = STS_PROOF,
+                proof,
                 principal,
                 role,
                 session,

@@ -1,22 +1,28 @@
 //! The RPCs: unwrap, call the verb, wrap.
 
-use std::{pin::Pin, sync::Arc};
+use std::sync::Arc;
 
 use countersign_proto::token::v1::{
-    ExchangeRequest, ExchangeResponse, ExchangeWithChallengeRequest, ExchangeWithChallengeResponse,
-    GetJwksRequest, GetJwksResponse, IntrospectRequest, IntrospectResponse, RevokeRequest,
-    RevokeResponse, token_exchange_service_server::TokenExchangeService,
+    ExchangeRequest, ExchangeResponse, ExchangeWithChallengeRequest, GetJwksRequest,
+    GetJwksResponse, IntrospectRequest, IntrospectResponse, RevokeRequest, RevokeResponse,
+    token_exchange_service_server::TokenExchangeService,
 };
 use countersign_serve::Fault;
-use tokio_stream::Stream;
 use tonic::{Request, Response, Status, Streaming};
 
-use crate::{clock, exchange::Exchange, keys::Keys};
+use crate::{
+    challenge::{self, Challenges},
+    clock,
+    exchange::Exchange,
+    keys::Keys,
+};
 
 /// The service. It stands behind [`crate::authn::Door`].
 pub struct Grpc {
     /// The verb.
     pub exchange: Arc<Exchange>,
+    /// The verb, with a challenge.
+    pub challenges: Challenges,
     /// The keys.
     pub keys: Arc<Keys>,
 }
@@ -34,14 +40,17 @@ impl TokenExchangeService for Grpc {
         }
     }
 
-    type ExchangeWithChallengeStream =
-        Pin<Box<dyn Stream<Item = Result<ExchangeWithChallengeResponse, Status>> + Send>>;
+    type ExchangeWithChallengeStream = challenge::Answers;
 
     async fn exchange_with_challenge(
         &self,
-        _request: Request<Streaming<ExchangeWithChallengeRequest>>,
+        request: Request<Streaming<ExchangeWithChallengeRequest>>,
     ) -> Result<Response<Self::ExchangeWithChallengeStream>, Status> {
-        Err(Fault::rpc_not_implemented("ExchangeWithChallenge").into())
+        let source = request.remote_addr().map(|address| address.ip());
+        match self.challenges.open(request.into_inner(), source) {
+            Ok(answers) => Ok(Response::new(answers)),
+            Err(refusal) => Err(Fault::from(&refusal).into()),
+        }
     }
 
     async fn introspect(

@@ -8,8 +8,10 @@
 //! There is no binary of its own yet: a service that runs alone needs certificates to be known by, which come later; `countersign up`
 //! runs this library as it is.
 
+pub mod answered;
 pub mod authn;
 pub mod aws;
+pub mod challenge;
 mod clock;
 pub mod config;
 pub mod convert;
@@ -21,6 +23,7 @@ pub mod keys;
 pub mod oauth;
 pub mod proof;
 pub mod replay;
+pub mod session;
 pub mod upstream;
 
 use std::sync::Arc;
@@ -42,6 +45,7 @@ use tonic::{service::interceptor::InterceptedService, transport::Channel};
 
 use authn::Door;
 use aws::sigv4_auth::SigV4Auth;
+use challenge::Challenges;
 use exchange::Exchange;
 use grpc::Grpc;
 use keys::Keys;
@@ -99,8 +103,12 @@ pub async fn serve(config: Config, listeners: Listeners, shutdown: Shutdown) -> 
     let mut grpc = GrpcServer::new(FILE_DESCRIPTOR_SET, &[SERVICE_NAME]).await?;
     let health = grpc.health();
     let door = Door::new(&config.issuer, config.identities.clone(), keys.clone());
-    let service = TokenExchangeServiceServer::new(Grpc { exchange, keys: keys.clone() })
-        .max_decoding_message_size(MAX_REQUEST_BYTES);
+    let service = TokenExchangeServiceServer::new(Grpc {
+        challenges: Challenges::new(exchange.clone()),
+        exchange,
+        keys: keys.clone(),
+    })
+    .max_decoding_message_size(MAX_REQUEST_BYTES);
     grpc.routes().add_service(Authenticated::new(service, door));
 
     let sigv4_auth = Arc::new(SigV4Auth::new(config.region.clone(), store.clone()));

@@ -46,6 +46,7 @@ fn signed() -> &'static Signed {
             session_name: "alice@example.com".into(),
             source_identity: None,
             session_tags: BTreeMap::from([("Team".into(), "größe".into())]),
+            transitive_tag_keys: Default::default(),
             session_policies: Vec::new(),
             proof_type: "sts-get-caller-identity".into(),
             caller: Caller {

@@ -9,11 +9,14 @@ use countersign_evaluator::{
 use countersign_policy::{Document, document::Effect};
 use countersign_proto::decision::v1::{
     self as proto, AuthorizeAssumeRoleResponse, AuthorizeResponse, DecisionReason,
-    DeterminingStatement, ExplainResponse, PolicyTypeVerdict,
+    DeterminingStatement, ExplainResponse, PolicyTypeVerdict, SessionTag,
 };
 use countersign_replica::Revision;
 
-use crate::{assume_role::Grant, check::Judgement};
+use crate::{
+    assume_role::{Grant, Marks},
+    check::Judgement,
+};
 
 const MAX_DETERMINING: usize = 16;
 const MAX_STATEMENTS: usize = 1000;
@@ -71,7 +74,15 @@ pub fn assume_role_response(
     };
     match grant {
         None => answer,
-        Some(Grant { role, duration_seconds, service_principal, pin_required }) => {
+        Some(Grant {
+            role,
+            duration_seconds,
+            service_principal,
+            pin_required,
+            marks,
+            session_policies,
+        }) => {
+            let Marks { tags, transitive_tag_keys, source_identity } = marks;
             AuthorizeAssumeRoleResponse {
                 role_id: role.unique_id.clone(),
                 account_id: role.account.to_string(),
@@ -79,6 +90,13 @@ pub fn assume_role_response(
                 duration_seconds: i32::try_from(duration_seconds).unwrap_or(i32::MAX),
                 service_principal: service_principal.unwrap_or_default(),
                 pin_required,
+                session_policies,
+                session_tags: tags
+                    .into_iter()
+                    .map(|(key, value)| SessionTag { key, value })
+                    .collect(),
+                transitive_tag_keys: transitive_tag_keys.into_iter().collect(),
+                source_identity: source_identity.unwrap_or_default(),
                 ..answer
             }
         }

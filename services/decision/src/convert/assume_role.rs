@@ -1,6 +1,6 @@
 //! AuthorizeAssumeRole's request: what a gateway has found out about a caller, checked once more.
 
-use std::net::IpAddr;
+use std::{fmt, net::IpAddr};
 
 use countersign_evaluator::Realm;
 use countersign_policy::{
@@ -9,7 +9,10 @@ use countersign_policy::{
 };
 use countersign_proto::decision::v1::{AuthorizeAssumeRoleRequest, ProvenIdentity};
 
-use super::question::{own_partition, shown};
+use super::{
+    question::{own_partition, shown},
+    wished::{Wished, WishedFields},
+};
 use crate::error::Refusal;
 
 /// STS's own bounds: <https://docs.aws.amazon.com/STS/latest/APIReference/API_AssumeRole.html>.
@@ -20,8 +23,8 @@ const MAX_PROOF_TYPE_BYTES: usize = 256;
 /// May this identity assume that role?
 #[derive(Clone, Debug)]
 pub struct AssumeRoleQuestion {
-    /// Who the proof has shown.
-    pub identity: Identity,
+    /// Who asks.
+    pub proven: Proven,
     /// `countersign:ProofType`.
     pub proof_type: String,
     /// `countersign:ProofBound`.
@@ -38,8 +41,29 @@ pub struct AssumeRoleQuestion {
     pub external_id: Option<String>,
     /// `aws:SourceIp`. It is always there: a trust policy's `NotIpAddress` would hold of an address that is missing.
     pub source_address: IpAddr,
+    /// What the session is to be.
+    pub wished: Wished,
     /// The least revision to answer at; may be empty.
     pub at_least_revision: String,
+}
+
+/// What a gateway has been shown.
+#[derive(Clone, Debug)]
+pub enum Proven {
+    /// A proof, of this identity.
+    Identity(Identity),
+    /// A token of ours, not verified yet: its session chains.
+    Token(SubjectToken),
+}
+
+/// A token. Its `Debug` does not show it.
+#[derive(Clone)]
+pub struct SubjectToken(pub String);
+
+impl fmt::Debug for SubjectToken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("SubjectToken(<redacted>)")
+    }
 }
 
 /// Who a proof has shown. Its parts agree.
@@ -72,8 +96,15 @@ pub fn assume_role_question(
         external_id,
         source_address,
         at_least_revision,
+        subject_token,
+        policy,
+        policy_arns,
+        scope,
+        tags,
+        transitive_tag_keys,
+        source_identity,
     } = request;
-    let proven = identity.ok_or_else(|| Refusal::invalid("identity", "missing"))?;
+    let proven = proven(identity, subject_token)?;
     if proof_type.is_empty() {
         return Err(Refusal::invalid("proof_type", "missing"));
     }
@@ -82,7 +113,7 @@ pub fn assume_role_question(
         return Err(Refusal::invalid("proof_type", message));
     }
     Ok(AssumeRoleQuestion {
-        identity: self::identity(proven)?,
+        proven,
         proof_type,
         proof_bound,
         proof_challenged,
@@ -91,8 +122,28 @@ pub fn assume_role_question(
         duration_seconds: duration(duration_seconds)?,
         external_id: external(external_id)?,
         source_address: address(&source_address)?,
+        wished: Wished::parse(WishedFields {
+            policy,
+            policy_arns,
+            scope,
+            tags,
+            transitive_tag_keys,
+            source_identity,
+        })?,
         at_least_revision,
     })
+}
+
+fn proven(identity: Option<ProvenIdentity>, subject_token: String) -> Result<Proven, Refusal> {
+    match (identity, subject_token.is_empty()) {
+        (Some(identity), true) => Ok(Proven::Identity(self::identity(identity)?)),
+        (None, false) => Ok(Proven::Token(SubjectToken(subject_token))),
+        (None, true) => Err(Refusal::invalid("identity", "missing, and so is `subject_token`")),
+        // Two callers would have two sets of rights.
+        (Some(_), false) => {
+            Err(Refusal::invalid("subject_token", "given beside `identity`; send one"))
+        }
+    }
 }
 
 fn identity(proven: ProvenIdentity) -> Result<Identity, Refusal> {
@@ -258,6 +309,20 @@ mod tests {
         }
         check(|_| {}, None);
         check(|r| r.identity = None, Some("identity"));
+        check(|r| r.subject_token = "x.y.z".into(), Some("subject_token"));
+        check(
+            |r| {
+                r.identity = None;
+                r.subject_token = "x.y.z".into();
+            },
+            None,
+        );
+        check(|r| r.policy = "{}".into(), Some("policy"));
+        check(|r| r.policy_arns = vec![String::new()], Some("policy_arns"));
+        check(|r| r.scope = "read".into(), Some("scope"));
+        check(|r| r.tags = vec![Default::default()], Some("tags"));
+        check(|r| r.transitive_tag_keys = vec!["k".into()], Some("transitive_tag_keys"));
+        check(|r| r.source_identity = "a".into(), Some("source_identity"));
         check(|r| identity(r).realm = "AWS".into(), Some("identity.realm"));
         check(|r| identity(r).realm.clear(), Some("identity.realm"));
         check(|r| identity(r).account_id = "4444".into(), Some("identity.account_id"));
@@ -293,6 +358,12 @@ mod tests {
         {
             check(|r| r.source_address = address.into(), (!sound).then_some("source_address"));
         }
+    }
+
+    #[test]
+    fn a_subject_token_is_not_shown() {
+        let token = SubjectToken("secret.token.text".into());
+        assert_eq!(format!("{token:?}"), "SubjectToken(<redacted>)");
     }
 
     #[test]

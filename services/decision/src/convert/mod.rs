@@ -6,15 +6,17 @@ mod assume_role;
 mod context;
 mod many;
 mod question;
+mod wished;
 
 pub use answer::{
     assume_role_response, authorize_response, decision_name, duration, explain_response, reason,
     resource_policy_attached,
 };
-pub use assume_role::{AssumeRoleQuestion, Identity, assume_role_question};
+pub use assume_role::{AssumeRoleQuestion, Identity, Proven, SubjectToken, assume_role_question};
 pub use context::assertable_key as assertable;
 pub use many::{Batch, batch_question, filter_question};
 pub use question::{
     Asked, Check, Owner, Question, authorize_question, check as question_of, explain_question,
     is_own_action, principal,
 };
+pub use wished::{Wished, packed};

@@ -118,6 +118,7 @@ impl System {
             session_name: "s1".into(),
             source_identity: None,
             session_tags: Default::default(),
+            transitive_tag_keys: Default::default(),
             session_policies: Vec::new(),
             proof_type: "urn:countersign:proof:sts-get-caller-identity".into(),
             caller: Caller {

@@ -1,18 +1,22 @@
 //! Who a proof has shown: the one type that the rest of the gateway believes. Each kind of proof has one verifier, chosen by
-//! `subject_token_type`; there is one kind so far.
+//! `subject_token_type`: STS proofs have theirs in [`sts`], our own tokens theirs in the `token` crate.
 
 pub mod sts;
 
 use countersign_sigv4::{CallerIdentity, CallerKind};
-use countersign_token::Realm;
+use countersign_token::{Realm, VerifiedToken};
 
 use crate::{endpoints::Endpoint, error::Refusal};
 
-/// A caller whom an allowed STS endpoint has named. Only [`ProvenCaller::from_answer`] makes one.
+/// A caller whom an allowed STS endpoint has named, or whose session a token of ours carries. Nothing else makes one.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ProvenCaller {
     realm: Realm,
-    identity: CallerIdentity,
+    partition: String,
+    account: String,
+    unique_id: String,
+    arn: String,
+    pinned_name: Option<String>,
 }
 
 impl ProvenCaller {
@@ -45,7 +49,33 @@ impl ProvenCaller {
                 return Err(Refusal::FederatedUserNotAllowed { arn: arn() });
             }
         }
-        Ok(Self { realm: endpoint.realm, identity })
+        let pinned_name = match identity.kind() {
+            CallerKind::User { path_and_name } => Some(format!("user/{path_and_name}")),
+            CallerKind::AssumedRole { role_name, .. } => Some(format!("role/{role_name}")),
+            CallerKind::Root | CallerKind::FederatedUser { .. } => None,
+        };
+        Ok(Self {
+            realm: endpoint.realm,
+            partition: identity.partition().to_owned(),
+            account: identity.account().to_owned(),
+            unique_id: identity.unique_id().to_owned(),
+            arn: identity.arn().to_owned(),
+            pinned_name,
+        })
+    }
+
+    /// The session that a good token carries, which assumes a role in its turn. Its role's id is in the token, so there is nothing to pin.
+    #[must_use]
+    pub fn of_session(token: &VerifiedToken) -> Self {
+        let claims = token.claims();
+        Self {
+            realm: Realm::Countersign,
+            partition: claims.session.partition.clone(),
+            account: claims.session.account.clone(),
+            unique_id: claims.session.role_id.clone(),
+            arn: claims.sub.clone(),
+            pinned_name: None,
+        }
     }
 
     /// Who vouches.
@@ -57,36 +87,32 @@ impl ProvenCaller {
     /// Such as `aws`.
     #[must_use]
     pub fn partition(&self) -> &str {
-        self.identity.partition()
+        &self.partition
     }
 
     /// Twelve digits.
     #[must_use]
     pub fn account(&self) -> &str {
-        self.identity.account()
+        &self.account
     }
 
     /// `AIDA…`, `AROA…`, or the account of a root.
     #[must_use]
     pub fn unique_id(&self) -> &str {
-        self.identity.unique_id()
+        &self.unique_id
     }
 
     /// As STS answered it.
     #[must_use]
     pub fn arn(&self) -> &str {
-        self.identity.arn()
+        &self.arn
     }
 
     /// What its unique id is pinned under: `user/<path><name>`, or `role/<name>` (STS does not show a role's path). A root has no
     /// other id than its account's number, so there is nothing to pin.
     #[must_use]
     pub fn pinned_name(&self) -> Option<String> {
-        match self.identity.kind() {
-            CallerKind::User { path_and_name } => Some(format!("user/{path_and_name}")),
-            CallerKind::AssumedRole { role_name, .. } => Some(format!("role/{role_name}")),
-            CallerKind::Root | CallerKind::FederatedUser { .. } => None,
-        }
+        self.pinned_name.clone()
     }
 }
 

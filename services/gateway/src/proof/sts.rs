@@ -30,6 +30,7 @@ pub struct CheckedProof {
     proof: StsProof,
     endpoint: Endpoint,
     binding: Binding,
+    challenge: Option<String>,
 }
 
 impl CheckedProof {
@@ -59,7 +60,7 @@ impl StsVerifier {
         Self { issuer, endpoints, upstream: Upstream::unconnected() }
     }
 
-    /// All that can be said of a proof without asking anybody.
+    /// All that can be said of a proof without asking anybody. `challenge` is the one that was given for it, if one was.
     ///
     /// # Errors
     /// When it is not of the closed form, was made for another gateway or another request, is too old, or leads nowhere.
@@ -67,21 +68,29 @@ impl StsVerifier {
         &self,
         subject_token: &str,
         binding: &Binding,
+        challenge: Option<&str>,
         now: i64,
     ) -> Result<CheckedProof, Refusal> {
         let proof = StsProof::parse(subject_token)?;
         // A challenge that nobody gave is refused here too.
-        proof.check_claims(&self.issuer, binding.as_str(), None).map_err(|error| match error {
-            ProofError::AudienceMismatch => {
-                let found = proof.audience().to_owned();
-                Refusal::WrongAudience { found, issuer: self.issuer.clone() }
-            }
-            ProofError::BindingMismatch => Refusal::BindingMismatch,
-            other => Refusal::Proof(other),
-        })?;
+        proof.check_claims(&self.issuer, binding.as_str(), challenge).map_err(
+            |error| match error {
+                ProofError::AudienceMismatch => {
+                    let found = proof.audience().to_owned();
+                    Refusal::WrongAudience { found, issuer: self.issuer.clone() }
+                }
+                ProofError::BindingMismatch => Refusal::BindingMismatch,
+                other => Refusal::Proof(other),
+            },
+        )?;
         proof.check_time(now)?;
         let endpoint = self.endpoints.lookup(&proof.origin(), proof.scope_region())?;
-        Ok(CheckedProof { proof, endpoint, binding: binding.clone() })
+        Ok(CheckedProof {
+            proof,
+            endpoint,
+            binding: binding.clone(),
+            challenge: challenge.map(str::to_owned),
+        })
     }
 
     /// Asks STS who signed.
@@ -89,8 +98,10 @@ impl StsVerifier {
     /// # Errors
     /// When STS is away, refuses, or names somebody whom it may not.
     pub async fn ask(&self, checked: &CheckedProof) -> Result<ProvenCaller, Refusal> {
-        let CheckedProof { proof, endpoint, binding } = checked;
-        let request = proof.rebuild(&self.issuer, binding.as_str(), endpoint.format);
+        let CheckedProof { proof, endpoint, binding, challenge } = checked;
+        let challenge = challenge.as_deref();
+        let request =
+            proof.rebuild_with(&self.issuer, binding.as_str(), challenge, endpoint.format);
         let answer = self
             .upstream
             .send(endpoint, request)

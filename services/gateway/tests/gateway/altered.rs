@@ -30,17 +30,17 @@ const FIELDS: [Change; 20] = [
     ("role_arn", "BindingMismatch", |r| r.role_arn = "arn:aws:iam::000000000000:role/r".into()),
     ("role_session_name", "BindingMismatch", |r| r.role_session_name = "other".into()),
     ("audience", "BindingMismatch", |r| r.audience = "payments".into()),
-    ("scope", "NotImplemented", |r| r.scope = "s3:GetObject".into()),
+    ("scope", "BindingMismatch", |r| r.scope = "s3:GetObject".into()),
     ("duration_seconds", "BindingMismatch", |r| r.duration_seconds = 43_200),
     ("duration_seconds", "BindingMismatch", |r| r.duration_seconds = 0),
-    ("policy", "NotImplemented", |r| r.policy = "{}".into()),
-    ("policy_arns", "NotImplemented", |r| {
+    ("policy", "BindingMismatch", |r| r.policy = "{}".into()),
+    ("policy_arns", "BindingMismatch", |r| {
         r.policy_arns = vec!["arn:aws:iam::aws:policy/AdministratorAccess".into()]
     }),
-    ("tags", "NotImplemented", |r| r.tags = vec![Tag { key: "k".into(), value: "v".into() }]),
-    ("transitive_tag_keys", "NotImplemented", |r| r.transitive_tag_keys = vec!["k".into()]),
+    ("tags", "BindingMismatch", |r| r.tags = vec![Tag { key: "k".into(), value: "v".into() }]),
+    ("transitive_tag_keys", "ValidationError", |r| r.transitive_tag_keys = vec!["k".into()]),
     ("external_id", "BindingMismatch", |r| r.external_id = "other".into()),
-    ("source_identity", "NotImplemented", |r| r.source_identity = "alice".into()),
+    ("source_identity", "BindingMismatch", |r| r.source_identity = "alice".into()),
     ("requested_token_type", "BindingMismatch", |r| {
         r.requested_token_type = "urn:ietf:params:oauth:token-type:access_token".into();
     }),

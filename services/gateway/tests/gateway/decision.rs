@@ -38,8 +38,19 @@ pub fn allow(request: &AuthorizeAssumeRoleRequest) -> AuthorizeAssumeRoleRespons
         duration_seconds: if duration == 0 { 3600 } else { duration },
         revision: format!("{STORE_ID}:1000"),
         decision_id: "d-1".into(),
+        session_policies: limits(request),
+        session_tags: request.tags.clone(),
+        transitive_tag_keys: request.transitive_tag_keys.clone(),
+        source_identity: request.source_identity.clone(),
         ..AuthorizeAssumeRoleResponse::default()
     }
+}
+
+/// One text for each limit that was asked for.
+pub fn limits(request: &AuthorizeAssumeRoleRequest) -> Vec<String> {
+    let one = [&request.policy, &request.scope];
+    let texts = one.into_iter().filter(|text| !text.is_empty()).chain(&request.policy_arns);
+    texts.map(|text| format!("limit:{text}")).collect()
 }
 
 pub fn deny(reason: DecisionReason) -> AuthorizeAssumeRoleResponse {

@@ -17,9 +17,10 @@ async fn every_rpc_refuses_who_shows_nothing() {
     system.ready().await;
     let mut client = TokenExchangeServiceClient::new(system.gateway.channel.clone());
     let stream = tokio_stream::iter([ExchangeWithChallengeRequest::default()]);
+    let mut answers = client.exchange_with_challenge(stream).await.unwrap().into_inner();
     let statuses = [
         client.exchange(ExchangeRequest::default()).await.unwrap_err(),
-        client.exchange_with_challenge(stream).await.unwrap_err(),
+        answers.message().await.unwrap_err(),
         client.introspect(IntrospectRequest::default()).await.unwrap_err(),
         client.revoke(RevokeRequest::default()).await.unwrap_err(),
         client.get_jwks(GetJwksRequest {}).await.unwrap_err(),
@@ -37,9 +38,7 @@ async fn every_rpc_refuses_who_shows_nothing() {
         system.service_credential(),
     );
     service.get_jwks(GetJwksRequest {}).await.unwrap();
-    let stream = tokio_stream::iter([ExchangeWithChallengeRequest::default()]);
     let statuses = [
-        service.exchange_with_challenge(stream).await.unwrap_err(),
         service.introspect(IntrospectRequest::default()).await.unwrap_err(),
         service.revoke(RevokeRequest::default()).await.unwrap_err(),
     ];

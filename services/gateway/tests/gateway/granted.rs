@@ -18,7 +18,11 @@ use crate::{
     system::{System, log, now},
 };
 
-async fn verified(system: &System, response: &ExchangeResponse, audience: &str) -> VerifiedToken {
+pub async fn verified(
+    system: &System,
+    response: &ExchangeResponse,
+    audience: &str,
+) -> VerifiedToken {
     let (status, headers, jwks) = system.gateway.http_get("/.well-known/jwks.json").await;
     assert_eq!((status, &headers["cache-control"]), (200, &"public, max-age=300".parse().unwrap()));
     let jwks: Value = serde_json::from_str(&jwks).unwrap();

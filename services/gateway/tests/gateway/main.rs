@@ -11,10 +11,13 @@
 
 mod altered;
 mod aws_face;
+mod chained;
+mod challenged;
 mod decision;
 mod door;
 mod failures;
 mod granted;
+mod limits;
 mod proofs;
 mod refused;
 mod rpc;

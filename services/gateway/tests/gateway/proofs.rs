@@ -2,7 +2,7 @@
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use countersign_proto::token::v1::ExchangeRequest;
-use countersign_sigv4::{Credentials, SecretKey, StsProof};
+use countersign_sigv4::{Credentials, ProofRequest, SecretKey};
 use countersign_token::{Binding, BoundRequest, BoundTag};
 use serde_json::Value;
 
@@ -31,6 +31,7 @@ pub struct Workload {
     pub session_token: Option<String>,
     pub now: i64,
     pub form: Form,
+    pub challenge: Option<String>,
 }
 
 impl Workload {
@@ -44,6 +45,7 @@ impl Workload {
             session_token: None,
             now: now(),
             form: Form::Post,
+            challenge: None,
         }
     }
 
@@ -69,14 +71,16 @@ impl Workload {
         let secret = SecretKey::new(self.secret.clone());
         let credentials =
             Credentials::new(self.access_key.clone(), secret, self.session_token.clone());
-        let (origin, region, audience) = (&self.origin, &self.region, &self.audience);
+        let proof = ProofRequest {
+            origin: &self.origin,
+            region: &self.region,
+            audience: &self.audience,
+            binding: &binding,
+            challenge: self.challenge.as_deref(),
+        };
         let subject_token = match self.form {
-            Form::Post => {
-                StsProof::sign_post(origin, region, &credentials, audience, &binding, self.now)
-            }
-            Form::Presigned => {
-                StsProof::sign_presigned(origin, region, &credentials, audience, &binding, self.now)
-            }
+            Form::Post => proof.sign_post(&credentials, self.now),
+            Form::Presigned => proof.sign_presigned(&credentials, self.now),
         };
         ExchangeRequest { subject_token: subject_token.unwrap(), ..request }
     }

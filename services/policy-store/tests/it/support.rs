@@ -252,6 +252,7 @@ impl TestStore {
             session_name: "test".to_owned(),
             source_identity: None,
             session_tags: Default::default(),
+            transitive_tag_keys: Default::default(),
             session_policies: Vec::new(),
             proof_type: "test".to_owned(),
             caller: Caller {
