@@ -119,7 +119,7 @@ fn key_from(path: &Path) -> Result<RandomizedNonceKey, SealingKeyError> {
     if key.len() != 32 {
         return Err(SealingKeyError::Length { path: shown, length: key.len() });
     }
-    RandomizedNonceKey::new(&AES_256_GCM, &*key).map_err(|_| SealingKeyError::NoRandomness)
+    RandomizedNonceKey::new(&AES_256_GCM, &key).map_err(|_| SealingKeyError::NoRandomness)
 }
 
 fn open_with(

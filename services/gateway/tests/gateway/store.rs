@@ -220,7 +220,8 @@ impl Store {
                     .await
                     .is_err()
                 {
-                    let heartbeat = WatchHeartbeat { revision: format!("{STORE_ID}:{sent}"), digest: None };
+                    let heartbeat =
+                        WatchHeartbeat { revision: format!("{STORE_ID}:{sent}"), digest: None };
                     if events
                         .send(Ok(say(watch_response::Event::Heartbeat(heartbeat))))
                         .await
