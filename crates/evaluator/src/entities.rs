@@ -6,7 +6,7 @@ use std::borrow::Borrow;
 use std::cmp::Ordering;
 use std::fmt;
 use std::hash::{DefaultHasher, Hash, Hasher};
-use std::ops::Deref;
+use std::ops::{Bound, Deref};
 use std::sync::Arc;
 
 use countersign_policy::arn::AccountId;
@@ -127,6 +127,17 @@ impl<E: Entity> Entities<E> {
     /// In no order that means anything.
     pub(crate) fn iter(&self) -> impl Iterator<Item = &Arc<E>> {
         self.by_name.iter().map(|found| &found.entity)
+    }
+
+    /// By name, in the order of their hashes, from behind `after`.
+    pub(crate) fn after(&self, after: Option<u64>) -> impl Iterator<Item = (u64, &Arc<E>)> {
+        // Before every entity of that hash.
+        let first = after.map_or(Some(0), |after| after.checked_add(1));
+        let from = Wanted { hash: first.unwrap_or(u64::MAX), account: None, text: "" };
+        let bounds: (Bound<&dyn Key>, Bound<&dyn Key>) = (Bound::Included(&from), Bound::Unbounded);
+        let range = self.by_name.range::<_, dyn Key>(bounds);
+        let range = range.take_while(move |_| first.is_some());
+        range.map(|found| (found.hash, &found.entity))
     }
 
     pub(crate) fn len(&self) -> usize {

@@ -15,6 +15,7 @@ pub mod effort;
 mod entities;
 pub mod explain;
 mod matching;
+pub mod outlook;
 pub mod policies;
 pub mod principal;
 mod principals;

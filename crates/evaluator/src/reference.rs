@@ -3,9 +3,9 @@
 //! Source: <https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_policies_evaluation-logic.html> and, across accounts,
 //! <https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_policies_evaluation-logic-cross-account.html>
 
-use countersign_policy::document::Effect;
+use countersign_policy::document::{Effect, Statement};
 
-use crate::matching::{self, Question};
+use crate::matching::{self, Outcome, Question};
 use crate::policies::{Attached, PolicySet, PolicyType};
 use crate::principal::Principal;
 use crate::principals::Grant;
@@ -44,7 +44,13 @@ impl Tally {
         !self.allows.is_empty()
     }
 
-    fn add(&mut self, attached: &Attached, request: &Request, has_boundary: bool) {
+    fn add(
+        &mut self,
+        attached: &Attached,
+        request: &Request,
+        has_boundary: bool,
+        says: impl Fn(&Statement, &Question<'_>) -> Outcome,
+    ) {
         let question = Question {
             request,
             policy_type: attached.policy_type,
@@ -52,18 +58,11 @@ impl Tally {
             has_boundary,
         };
         for statement in attached.document.statements() {
-            let outcome = matching::statement(statement, &question);
+            let outcome = says(statement, &question);
             if !outcome.truth.applies(statement.effect) {
                 continue;
             }
-            let determining = Determining {
-                policy_type: attached.policy_type,
-                policy: attached.name.clone(),
-                version_id: attached.version_id.clone(),
-                sid: statement.sid.as_ref().map(|sid| sid.value.clone()),
-                index: statement.index,
-                pointer: statement.pointer.clone(),
-            };
+            let determining = determining(attached, statement);
             match statement.effect {
                 Effect::Allow => {
                     self.allows.push(determining);
@@ -75,11 +74,32 @@ impl Tally {
     }
 }
 
+/// A statement, as verdicts name it.
+pub(crate) fn determining(attached: &Attached, statement: &Statement) -> Determining {
+    Determining {
+        policy_type: attached.policy_type,
+        policy: attached.name.clone(),
+        version_id: attached.version_id.clone(),
+        sid: statement.sid.as_ref().map(|sid| sid.value.clone()),
+        index: statement.index,
+        pointer: statement.pointer.clone(),
+    }
+}
+
 pub(crate) fn tally(request: &Request, policies: &PolicySet) -> Tallies {
+    tally_by(request, policies, matching::statement)
+}
+
+/// The same, where `says` stands for what each statement says to the request.
+pub(crate) fn tally_by(
+    request: &Request,
+    policies: &PolicySet,
+    says: impl Fn(&Statement, &Question<'_>) -> Outcome + Copy,
+) -> Tallies {
     let has_boundary = policies.boundary.is_some();
     let union = |attached: &[Attached]| {
         let mut tally = Tally::default();
-        attached.iter().for_each(|attached| tally.add(attached, request, has_boundary));
+        attached.iter().for_each(|attached| tally.add(attached, request, has_boundary, says));
         tally
     };
     Tallies {

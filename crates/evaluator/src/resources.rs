@@ -4,7 +4,7 @@
 
 use countersign_policy::arn::Arn;
 use countersign_policy::document::{Clause, ResourcePattern};
-use countersign_policy::pattern::{Filled, Glob, Token};
+use countersign_policy::pattern::{Filled, Glob, Looked, Token};
 
 use crate::context::Context;
 use crate::request::ResourceArn;
@@ -23,7 +23,8 @@ pub(crate) fn clause(
     if clause.negated { !listed } else { listed }
 }
 
-fn pattern(
+/// One pattern of the element; whether it stands in a `NotResource` counts where it cannot be evaluated.
+pub(crate) fn pattern(
     pattern: &ResourcePattern,
     resource: &ResourceArn,
     context: &Context,
@@ -47,6 +48,33 @@ fn pattern(
         Filled::NoValue(_) if negated => Truth::Unknown,
         Filled::NoValue(_) => Truth::False,
         Filled::Unclear(_) => Truth::Unknown,
+    }
+}
+
+/// Whether the pattern could name the resource if the variables whose keys are `open` had other values: each of them stands for any
+/// text. False is certain, anything else is not.
+pub(crate) fn could_match(
+    pattern: &ResourcePattern,
+    resource: &ResourceArn,
+    context: &Context,
+    open: impl Fn(&str) -> bool,
+) -> bool {
+    const ANY_TEXT: &str = "\u{F8FF}";
+    let ResourceArn::Arn(arn) = resource else { return false };
+    let look_up = |key: &str| {
+        if open(key) { Looked::One(ANY_TEXT) } else { context.look_up(key) }
+    };
+    let widened = |token: &Token| match *token {
+        Token::Value(c) if ANY_TEXT.starts_with(c) => Token::Many,
+        token @ (Token::Value(_) | Token::Char(_) | Token::One | Token::Many) => token,
+    };
+    match pattern.template.pattern(look_up) {
+        Filled::Glob(glob) => {
+            let glob = Glob::from_tokens(glob.tokens().iter().map(widened).collect());
+            matches(&glob, arn) != Truth::False
+        }
+        Filled::NoValue(_) => false,
+        Filled::Unclear(_) => true,
     }
 }
 

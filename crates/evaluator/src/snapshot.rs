@@ -434,6 +434,16 @@ impl Snapshot {
         self.roles.iter()
     }
 
+    /// All users in an order that stays the same, each with its place, from behind the place `after`.
+    pub fn users_after(&self, after: Option<u64>) -> impl Iterator<Item = (u64, &Arc<UserEntry>)> {
+        self.users.after(after)
+    }
+
+    /// All roles in an order that stays the same, each with its place, from behind the place `after`.
+    pub fn roles_after(&self, after: Option<u64>) -> impl Iterator<Item = (u64, &Arc<RoleEntry>)> {
+        self.roles.after(after)
+    }
+
     pub fn policies(&self) -> impl Iterator<Item = &Arc<PolicyEntry>> {
         self.policies.values()
     }
