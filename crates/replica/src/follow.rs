@@ -1,11 +1,13 @@
 //! The stream itself: begin, apply, acknowledge, and begin again when it breaks.
 
 use std::{
+    hash::{BuildHasher, Hasher, RandomState},
+    path::Path,
     sync::{
-        Arc,
-        atomic::{AtomicU32, AtomicU64, Ordering},
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, AtomicI64, AtomicU32, Ordering},
     },
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime},
 };
 
 use arc_swap::ArcSwapOption;
@@ -22,10 +24,19 @@ use tonic::{
     transport::Channel,
 };
 
-use crate::{Digest, MalformedRevision, Revision, Unreadable, World};
+use crate::{
+    Digest, MalformedRevision, Revision, Unreadable, World,
+    keeping::{KEEP_EVERY, Keeper, OnDisk},
+    kept::{self, Kept, Stamp},
+};
 
 /// The store sends a heartbeat every second; three missed ones are a broken stream.
 const SILENCE: Duration = Duration::from_secs(4);
+/// So long a replica with a kept snapshot waits for the store's word, before it answers from what was kept.
+const STORE_IS_AWAY: Duration = Duration::from_secs(3);
+/// Where a clock that was changed does not let anybody say how old a kept snapshot is: older than any limit.
+const UNKNOWN_AGE: Duration = Duration::from_secs(100 * 365 * 86_400);
+/// Jittered: see [`jittered`].
 const BACKOFF: [Duration; 5] = [
     Duration::from_millis(10),
     Duration::from_millis(50),
@@ -48,13 +59,18 @@ const DIVERGED: [Duration; 4] = [
 pub struct Replica {
     shared: Arc<Shared>,
     reached: watch::Receiver<Option<Revision>>,
+    max_staleness: Option<Duration>,
 }
 
 struct Shared {
     held: ArcSwapOption<View>,
-    /// When something of the store's was last applied: measured from `started`, in milliseconds; 0 before the first time.
-    last_word: AtomicU64,
+    /// When something of the store's was last applied: measured from `started`, in milliseconds; 0 before the first time, and
+    /// negative for what was kept before.
+    last_word: AtomicI64,
     started: Instant,
+    /// Whether what is held was kept on disk, and nothing has been heard of the store since.
+    is_kept: AtomicBool,
+    on_disk: Mutex<OnDisk>,
 }
 
 /// The world at one revision.
@@ -71,6 +87,16 @@ pub struct Follower {
     name: String,
     /// So often in a row what was held was not what the store counts. While it is not 0, a stream begins with a snapshot.
     differences: AtomicU32,
+    keeper: Option<Mutex<Keeper>>,
+    /// What was kept, while the store is given the time to say what is new.
+    candidate: Mutex<Option<Candidate>>,
+}
+
+/// A view that was kept on disk. Nobody answers from it before the store has said what happened since, or stays away.
+struct Candidate {
+    view: View,
+    /// As [`Shared::last_word`].
+    last_word: i64,
 }
 
 /// A revision that this replica cannot answer at.
@@ -98,6 +124,14 @@ pub enum Behind {
     /// There is nothing yet.
     #[error("this replica has no snapshot yet")]
     Empty,
+    /// What is held is older than the operator lets anybody answer from.
+    #[error("the policy store was last heard {} seconds ago, and at most {} are allowed", age.as_secs(), max_staleness.as_secs())]
+    Stale {
+        /// How long ago the store was heard.
+        age: Duration,
+        /// How long ago it may have been.
+        max_staleness: Duration,
+    },
 }
 
 impl Replica {
@@ -107,8 +141,10 @@ impl Replica {
         let (sender, receiver) = watch::channel(None);
         let shared = Arc::new(Shared {
             held: ArcSwapOption::empty(),
-            last_word: AtomicU64::new(0),
+            last_word: AtomicI64::new(0),
             started: Instant::now(),
+            is_kept: AtomicBool::new(false),
+            on_disk: Mutex::default(),
         });
         let follower = Follower {
             shared: shared.clone(),
@@ -116,16 +152,48 @@ impl Replica {
             kinds: kinds.to_vec(),
             name: name.to_owned(),
             differences: AtomicU32::new(0),
+            keeper: None,
+            candidate: Mutex::default(),
         };
-        (Self { shared, reached: receiver }, follower)
+        (Self { shared, reached: receiver, max_staleness: None }, follower)
+    }
+
+    /// The same, where nothing is answered from what is older than this.
+    #[must_use]
+    pub fn with_max_staleness(self, max_staleness: Option<Duration>) -> Self {
+        Self { max_staleness, ..self }
     }
 
     /// What is held now.
     ///
     /// # Errors
-    /// [`Behind::Empty`] before the first snapshot.
+    /// [`Behind::Empty`] before the first snapshot; [`Behind::Stale`] when the store was not heard for longer than is allowed.
     pub fn now(&self) -> Result<Arc<View>, Behind> {
-        self.shared.held.load_full().ok_or(Behind::Empty)
+        let view = self.held().ok_or(Behind::Empty)?;
+        match (self.max_staleness, self.age()) {
+            (Some(max_staleness), age) if age > max_staleness => {
+                Err(Behind::Stale { age, max_staleness })
+            }
+            (Some(_) | None, _) => Ok(view),
+        }
+    }
+
+    /// What is held, however old it is: to tell of it, not to answer from it.
+    #[must_use]
+    pub fn held(&self) -> Option<Arc<View>> {
+        self.shared.held.load_full()
+    }
+
+    /// Whether what is held was kept on disk, and nothing has been heard of the store since.
+    #[must_use]
+    pub fn is_kept(&self) -> bool {
+        self.shared.is_kept.load(Ordering::Acquire)
+    }
+
+    /// Of when the snapshot on disk is; none without one.
+    #[must_use]
+    pub fn on_disk(&self) -> Option<Stamp> {
+        locked(&self.shared.on_disk).stamp()
     }
 
     /// What is held once `revision` has been reached; waits at most `patience`. An empty text asks for whatever is held. A revision of
@@ -167,8 +235,20 @@ impl Replica {
     #[must_use]
     pub fn age(&self) -> Duration {
         let last = self.shared.last_word.load(Ordering::Acquire);
-        self.shared.started.elapsed().saturating_sub(Duration::from_millis(last))
+        let age = self.shared.elapsed().saturating_sub(last);
+        Duration::from_millis(u64::try_from(age).unwrap_or_default())
     }
+}
+
+impl Shared {
+    /// Milliseconds since `started`.
+    fn elapsed(&self) -> i64 {
+        i64::try_from(self.started.elapsed().as_millis()).unwrap_or(i64::MAX)
+    }
+}
+
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl View {
@@ -206,23 +286,81 @@ enum Broken {
 type Client<I> = PolicyStoreServiceClient<InterceptedService<Channel, I>>;
 
 impl Follower {
-    /// Follows until the process ends, beginning again whenever the stream breaks.
+    /// Keeps what is held in `folder` too, for a start while the store is away.
+    #[must_use]
+    pub fn keep_in(self, folder: &Path) -> Self {
+        self.keep_in_every(folder, KEEP_EVERY)
+    }
+
+    /// The same, made newer `every` so often.
+    #[must_use]
+    pub fn keep_in_every(mut self, folder: &Path, every: Duration) -> Self {
+        let keeper = Keeper::new(folder, every);
+        *locked(&self.shared.on_disk) = keeper.on_disk();
+        self.keeper = Some(Mutex::new(keeper));
+        self
+    }
+
+    /// Follows the store at one address until the process ends.
     pub async fn run<I>(self, channel: Channel, credential: I)
     where
         I: Interceptor + Clone + Send + 'static,
     {
-        let client = PolicyStoreServiceClient::with_interceptor(channel, credential)
-            .max_decoding_message_size(16 << 20);
+        self.run_any(channel, Vec::new(), credential).await;
+    }
+
+    /// Follows until the process ends, beginning again whenever the stream breaks, each time at the next of the store's addresses. All
+    /// of them are of one store.
+    pub async fn run_any<I>(self, first: Channel, more: Vec<Channel>, credential: I)
+    where
+        I: Interceptor + Clone + Send + 'static,
+    {
+        let folder = self.keeper.as_ref().map(|keeper| locked(keeper).folder().to_owned());
+        if let Some(folder) = folder {
+            // Reading takes seconds where there is much.
+            let read = tokio::task::spawn_blocking(move || kept::read(&folder)).await;
+            match read {
+                Ok(Ok(Some(kept))) => self.found(kept),
+                Ok(Ok(None)) => {}
+                Ok(Err(error)) => tracing::error!(follower = %self.name, %error),
+                Err(error) => tracing::error!(follower = %self.name, %error, "reading panicked"),
+            }
+        }
+        let clients: Vec<Client<I>> = [first]
+            .into_iter()
+            .chain(more)
+            .map(|channel| {
+                PolicyStoreServiceClient::with_interceptor(channel, credential.clone())
+                    .max_decoding_message_size(16 << 20)
+            })
+            .collect();
+        let away = async {
+            tokio::time::sleep(STORE_IS_AWAY).await;
+            self.fall_back();
+            std::future::pending::<()>().await;
+        };
+        tokio::select! {
+            () = self.again_and_again(&clients) => {}
+            () = away => {}
+        }
+    }
+
+    async fn again_and_again<I>(&self, clients: &[Client<I>])
+    where
+        I: Interceptor + Clone + Send + 'static,
+    {
         let mut failures = 0_usize;
-        loop {
-            let before = self.shared.held.load_full().map(|view| view.revision.number);
+        for client in clients.iter().cycle() {
+            let before = self.newest().map(|revision| revision.number);
             let broken = match self.stream(client.clone()).await {
                 Ok(never) => match never {},
                 Err(broken) => broken,
             };
-            let after = self.shared.held.load_full().map(|view| view.revision.number);
+            let after = self.newest().map(|revision| revision.number);
             failures = if before == after { failures + 1 } else { 0 };
             tracing::warn!(follower = %self.name, %broken, "the watch broke; beginning again");
+            // Every address is tried before the pauses grow.
+            let failures = failures / clients.len().max(1);
             let wait = match broken {
                 Broken::Diverged { .. } => self.patience(),
                 Broken::Status(_)
@@ -231,7 +369,54 @@ impl Follower {
                 | Broken::Protocol(_)
                 | Broken::Revision(_) => step(&BACKOFF, failures),
             };
-            tokio::time::sleep(wait).await;
+            tokio::time::sleep(jittered(wait)).await;
+        }
+    }
+
+    /// The kept snapshot is at hand.
+    fn found(&self, Kept { stamp, world, unreadable }: Kept) {
+        for error in unreadable {
+            self.report(Err(error));
+        }
+        let age = stamp.age(SystemTime::now()).unwrap_or(UNKNOWN_AGE);
+        tracing::info!(
+            follower = %self.name, revision = %stamp.revision, age_seconds = age.as_secs(),
+            "a kept snapshot was read"
+        );
+        let age = i64::try_from(age.as_millis()).unwrap_or(i64::MAX);
+        let view = View { revision: stamp.revision.clone(), world };
+        let last_word = self.shared.elapsed().saturating_sub(age);
+        *locked(&self.candidate) = Some(Candidate { view, last_word });
+        if let Some(keeper) = &self.keeper {
+            locked(keeper).was_read(stamp);
+        }
+    }
+
+    /// The store is away: what was kept is better than nothing, and says how old it is.
+    fn fall_back(&self) {
+        let Some(Candidate { view, last_word }) = locked(&self.candidate).take() else { return };
+        tracing::warn!(
+            follower = %self.name, revision = %view.revision,
+            "the store is away; answering from the kept snapshot"
+        );
+        self.shared.last_word.store(last_word, Ordering::Release);
+        self.shared.is_kept.store(true, Ordering::Release);
+        self.show(view);
+    }
+
+    /// What the next stream goes on from.
+    fn newest(&self) -> Option<Revision> {
+        let kept = locked(&self.candidate).as_ref().map(|kept| kept.view.revision.clone());
+        kept.or_else(|| self.shared.held.load_full().map(|view| view.revision.clone()))
+    }
+
+    /// Where the next stream goes on; empty for a snapshot.
+    fn resume_at(&self) -> String {
+        let wants_snapshot = self.differences.load(Ordering::Relaxed) != 0
+            || self.keeper.as_ref().is_some_and(|keeper| locked(keeper).wants_snapshot());
+        match self.newest() {
+            Some(revision) if !wants_snapshot => revision.to_string(),
+            Some(_) | None => String::new(),
         }
     }
 
@@ -267,13 +452,6 @@ impl Follower {
         }
     }
 
-    /// Where the next stream goes on; empty for a snapshot.
-    fn resume_at(&self) -> String {
-        let sound = self.differences.load(Ordering::Relaxed) == 0;
-        let held = self.shared.held.load_full().filter(|_| sound);
-        held.map(|view| view.revision.to_string()).unwrap_or_default()
-    }
-
     /// The revision that an event has led to; none while a snapshot is in part.
     fn apply(
         &self,
@@ -285,11 +463,21 @@ impl Follower {
             watch_response::Event::Change(change) => Some(self.change(&change)?),
             watch_response::Event::Heartbeat(heartbeat) => Some(self.heartbeat(heartbeat)?),
         };
-        if applied.is_some() {
-            let elapsed = u64::try_from(self.shared.started.elapsed().as_millis());
-            self.shared.last_word.store(elapsed.unwrap_or(u64::MAX), Ordering::Release);
+        // While a kept snapshot is caught up with, nothing is shown yet.
+        if let Some(revision) = &applied
+            && locked(&self.candidate).is_none()
+        {
+            self.shared.last_word.store(self.shared.elapsed(), Ordering::Release);
+            self.shared.is_kept.store(false, Ordering::Release);
+            self.keep(|keeper| keeper.applied(revision));
         }
         Ok(applied)
+    }
+
+    fn keep(&self, act: impl FnOnce(&mut Keeper)) {
+        if let Some(keeper) = &self.keeper {
+            act(&mut locked(keeper));
+        }
     }
 
     /// A snapshot is used once it is whole, never in part.
@@ -298,22 +486,25 @@ impl Follower {
         arriving: &mut World,
         chunk: WatchSnapshotChunk,
     ) -> Result<Option<Revision>, Broken> {
-        let revision: Revision = chunk.revision.parse()?;
-        if chunk.first {
+        let WatchSnapshotChunk { revision, first, last, records } = chunk;
+        let revision: Revision = revision.parse()?;
+        if first {
             *arriving = World::default();
         }
-        for record in &chunk.records {
+        for record in &records {
             self.report(arriving.put(record));
         }
-        if !chunk.last {
-            return Ok(None);
-        }
         // A replica never goes back in the revisions of one store.
-        if let Some(held) = self.shared.held.load_full()
-            && held.revision.store_id == revision.store_id
-            && held.revision.number > revision.number
+        if last
+            && let Some(held) = self.newest()
+            && held.store_id == revision.store_id
+            && held.number > revision.number
         {
             return Err(Broken::Protocol("a snapshot older than what is held"));
+        }
+        self.keep(|keeper| keeper.chunk(&revision, records, first, last));
+        if !last {
+            return Ok(None);
         }
         Ok(Some(self.publish(revision, std::mem::take(arriving))))
     }
@@ -325,6 +516,11 @@ impl Follower {
         }
         for record in &change.put {
             self.report(world.put(record));
+        }
+        self.keep(|keeper| keeper.change(change));
+        if let Some(candidate) = locked(&self.candidate).as_mut() {
+            candidate.view = View { revision: revision.clone(), world };
+            return Ok(revision);
         }
         Ok(self.publish(revision, world))
     }
@@ -345,7 +541,8 @@ impl Follower {
         self.advance(revision)
     }
 
-    /// Nothing changed, but the store is further on.
+    /// Nothing changed, but the store is further on; and all that it has up to there has been sent, so that what was kept is caught up
+    /// with.
     fn advance(&self, revision: Revision) -> Result<Revision, Broken> {
         let (revision, world) = self.successor(&revision.to_string())?;
         let held = self.shared.held.load_full();
@@ -355,24 +552,34 @@ impl Follower {
         Ok(self.publish(revision, world))
     }
 
-    /// The revision that follows, and what is held to apply it to.
+    /// The revision that follows, and what is there to apply it to.
     fn successor(&self, revision: &str) -> Result<(Revision, World), Broken> {
         let revision: Revision = revision.parse()?;
-        let held = self.shared.held.load_full();
-        let held = held.ok_or(Broken::Protocol("a change before the snapshot"))?;
-        if held.revision.store_id != revision.store_id {
+        let kept = locked(&self.candidate)
+            .as_ref()
+            .map(|kept| (kept.view.revision.clone(), kept.view.world.clone()));
+        let held = || self.shared.held.load_full();
+        let held = kept.or_else(|| held().map(|view| (view.revision.clone(), view.world.clone())));
+        let (held, world) = held.ok_or(Broken::Protocol("a change before the snapshot"))?;
+        if held.store_id != revision.store_id {
             return Err(Broken::Protocol("a change of another store"));
         }
-        if held.revision.number > revision.number {
+        if held.number > revision.number {
             return Err(Broken::Protocol("a change older than what is held"));
         }
-        Ok((revision, held.world.clone()))
+        Ok((revision, world))
     }
 
     fn publish(&self, revision: Revision, world: World) -> Revision {
-        self.shared.held.store(Some(Arc::new(View { revision: revision.clone(), world })));
-        self.reached.send_replace(Some(revision.clone()));
+        *locked(&self.candidate) = None;
+        self.show(View { revision: revision.clone(), world });
         revision
+    }
+
+    fn show(&self, view: View) {
+        let revision = view.revision.clone();
+        self.shared.held.store(Some(Arc::new(view)));
+        self.reached.send_replace(Some(revision));
     }
 
     /// A record that cannot be read is absent, which denies; the follower goes on.
@@ -395,136 +602,13 @@ async fn send(
     requests.send(message).await.map_err(|_| Broken::Closed)
 }
 
-#[cfg(test)]
-mod tests {
-    use countersign_proto::policy::v1::{Record, WatchDigest};
-    use watch_response::Event;
-
-    use super::*;
-
-    fn chunk(revision: &str, first: bool, last: bool) -> Event {
-        let revision = revision.to_owned();
-        Event::SnapshotChunk(WatchSnapshotChunk { revision, first, last, records: Vec::new() })
-    }
-
-    fn change(revision: &str) -> Event {
-        let revision = revision.to_owned();
-        Event::Change(WatchChange { revision, ..WatchChange::default() })
-    }
-
-    fn heartbeat(revision: &str) -> Event {
-        Event::Heartbeat(WatchHeartbeat { revision: revision.to_owned(), digest: None })
-    }
-
-    /// A replica at `aaaa:5`, and what fills it.
-    fn replica() -> (Replica, Follower) {
-        let (replica, follower) = Replica::new("test", &[]);
-        follower.apply(&mut World::default(), chunk("aaaa:5", true, true)).unwrap();
-        (replica, follower)
-    }
-
-    /// What was held of the store grows older, unless something is applied.
-    #[test]
-    fn l1_only_what_is_applied_makes_the_snapshot_younger() {
-        const LONG: Duration = Duration::from_millis(40);
-        let check = |events: Vec<Event>, younger: bool| {
-            let (replica, follower) = replica();
-            std::thread::sleep(LONG);
-            let mut arriving = World::default();
-            let outcomes: Vec<_> =
-                events.into_iter().map(|event| follower.apply(&mut arriving, event)).collect();
-            assert_eq!(replica.age() < LONG, younger, "{outcomes:?}");
-        };
-        check(vec![heartbeat("aaaa:5")], true);
-        check(vec![heartbeat("aaaa:6")], true);
-        check(vec![change("aaaa:6")], true);
-        check(vec![chunk("aaaa:5", true, true)], true);
-        check(vec![chunk("bbbb:1", true, false), chunk("bbbb:1", false, true)], true);
-        // In part; older than what is held; of another store; no revision at all.
-        check(vec![chunk("aaaa:6", true, false), chunk("aaaa:6", false, false)], false);
-        check(vec![chunk("aaaa:4", true, true)], false);
-        check(vec![change("aaaa:4")], false);
-        check(vec![change("bbbb:6")], false);
-        check(vec![heartbeat("aaaa:4")], false);
-        check(vec![heartbeat("x")], false);
-        check(vec![chunk("x", true, true)], false);
-    }
-
-    fn record(key: &str, version: u64) -> Record {
-        Record { key: key.to_owned(), record: None, format: 1, version }
-    }
-
-    fn counted(revision: &str, records: &[(u64, &str)]) -> Event {
-        let mut digest = Digest::default();
-        for (version, key) in records {
-            digest.add(*version, key.as_bytes());
-        }
-        let digest = Some(WatchDigest::from(digest));
-        Event::Heartbeat(WatchHeartbeat { revision: revision.to_owned(), digest })
-    }
-
-    /// F9: a proxy that drops, repeats or alters changes is found out at the next heartbeat, and the next stream begins with a snapshot.
-    #[test]
-    fn a_missed_change_is_found_out_and_mended_by_a_snapshot() {
-        let (replica, follower) = replica();
-        let put = |revision: &str, key: &str, version| {
-            let put = vec![record(key, version)];
-            let revision = revision.to_owned();
-            Event::Change(WatchChange { revision, put, deleted: Vec::new() })
-        };
-        let mut arriving = World::default();
-        let mut apply = |event| follower.apply(&mut arriving, event);
-        apply(put("aaaa:6", "user/a", 6)).unwrap();
-        apply(put("aaaa:7", "user/b", 7)).unwrap();
-        apply(counted("aaaa:7", &[(6, "user/a"), (7, "user/b")])).unwrap();
-        // A repeated change is no difference: it says what is held.
-        apply(put("aaaa:7", "user/b", 7)).unwrap();
-        apply(counted("aaaa:7", &[(6, "user/a"), (7, "user/b")])).unwrap();
-        assert_eq!(follower.resume_at(), "aaaa:7");
-
-        // Revision 8 changed `user/a`, and did not arrive. What is held is not called newer for it.
-        let missed = apply(counted("aaaa:8", &[(8, "user/a"), (7, "user/b")]));
-        assert!(matches!(missed, Err(Broken::Diverged { .. })), "{missed:?}");
-        assert_eq!(replica.now().ok().unwrap().revision().to_string(), "aaaa:7");
-        assert_eq!(follower.resume_at(), "");
-        let first = follower.patience();
-        let again = apply(counted("aaaa:8", &[(8, "user/a"), (7, "user/b")]));
-        assert!(matches!(again, Err(Broken::Diverged { .. })), "{again:?}");
-        assert!(first < follower.patience());
-
-        let records = vec![record("user/a", 8), record("user/b", 7)];
-        let revision = "aaaa:8".to_owned();
-        let snapshot = WatchSnapshotChunk { revision, first: true, last: true, records };
-        apply(Event::SnapshotChunk(snapshot)).unwrap();
-        apply(counted("aaaa:8", &[(8, "user/a"), (7, "user/b")])).unwrap();
-        assert_eq!(follower.resume_at(), "aaaa:8");
-        // A deletion that did not arrive, and one that did.
-        assert!(apply(counted("aaaa:9", &[(8, "user/a")])).is_err());
-        let deleted = vec!["user/b".to_owned()];
-        let revision = "aaaa:9".to_owned();
-        apply(Event::Change(WatchChange { revision, put: Vec::new(), deleted })).unwrap();
-        apply(counted("aaaa:9", &[(8, "user/a")])).unwrap();
-    }
-
-    #[tokio::test]
-    async fn l7_a_revision_of_another_store_is_waited_for() {
-        const SHORT: Duration = Duration::from_millis(50);
-        let (replica, follower) = replica();
-        let begun = Instant::now();
-        let refused = replica.at_least("bbbb:1", SHORT).await;
-        assert!(matches!(refused, Err(Behind::OtherStore { .. })));
-        assert!(begun.elapsed() >= SHORT);
-        // A restore arrives while the question waits.
-        let arrives = async {
-            tokio::time::sleep(SHORT).await;
-            follower.apply(&mut World::default(), chunk("bbbb:1", true, true)).unwrap();
-        };
-        let (view, ()) = tokio::join!(replica.at_least("bbbb:1", Duration::from_secs(10)), arrives);
-        assert_eq!(view.ok().unwrap().revision().to_string(), "bbbb:1");
-        // The old store's revisions are over, however early they were.
-        let refused = replica.at_least("aaaa:1", SHORT).await;
-        assert!(matches!(refused, Err(Behind::OtherStore { .. })));
-        let refused = replica.at_least("bbbb:2", SHORT).await;
-        assert!(matches!(refused, Err(Behind::NotYet { .. })));
-    }
+/// Between half of it and all of it, so that the followers of a store that comes back do not all come at once.
+fn jittered(most: Duration) -> Duration {
+    // Seeded anew by the system for each.
+    let random = RandomState::new().build_hasher().finish() % 1000;
+    let part = u32::try_from(random).unwrap_or_default();
+    most / 2 + most / 2 * part / 1000
 }
+
+#[cfg(test)]
+mod tests;

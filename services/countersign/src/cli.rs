@@ -1,6 +1,6 @@
 //! The arguments: their names, their defaults, and the help that people read first.
 
-use std::{net::IpAddr, path::PathBuf};
+use std::{net::IpAddr, num::NonZeroU32, path::PathBuf};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use countersign_gateway::StsEndpoint;
@@ -224,6 +224,19 @@ pub struct UpArgs {
     /// network where all callers are trusted
     #[arg(long)]
     pub anonymous_callers: bool,
+    /// The decision service keeps a snapshot of the policies here, for a start while the policy store is away
+    #[arg(long, value_name = "FOLDER")]
+    pub snapshot_dir: Option<PathBuf>,
+    /// The decision service answers UNAVAILABLE once the policy store was not heard for so many seconds, instead of from what it has; at
+    /// least 3
+    #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(3..))]
+    pub max_staleness: Option<u64>,
+    /// The decision service appends every decision to this file, one JSON object a line
+    #[arg(long, value_name = "FILE")]
+    pub decision_log: Option<PathBuf>,
+    /// One decision in so many is logged
+    #[arg(long, value_name = "NUMBER", default_value = "1", requires = "decision_log")]
+    pub decision_log_one_in: NonZeroU32,
     /// Logs.
     #[command(flatten)]
     pub logs: LogArgs,

@@ -8,7 +8,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
-    time::Instant,
+    time::{Instant, SystemTime},
 };
 
 use countersign_evaluator::{
@@ -36,6 +36,7 @@ use crate::{
     },
     decider::{self, Decider},
     error::Refusal,
+    log::Line,
     sentence::arn_noun,
     session::{self, NoSession, OWN_AUDIENCE, Opened, Session},
 };
@@ -134,6 +135,16 @@ pub async fn authorize(
         revision = %view.revision(),
         "decided {ASSUME_ROLE}"
     );
+    decider.log().record(&decision_id, || Line {
+        at: SystemTime::now(),
+        decision_id: decision_id.clone(),
+        caller: check::caller_name(&Caller::Service(ServiceName::Gateway)),
+        principal: asker.name(),
+        action: ASSUME_ROLE.to_owned(),
+        resource: question.role_arn.to_string(),
+        judgement: judgement.clone(),
+        revision: view.revision().clone(),
+    });
     Ok(convert::assume_role_response(judgement, grant, view.revision(), decision_id))
 }
 

@@ -4,7 +4,11 @@
 //! revision; the caller must have the right to ask; only then is the subject looked up and the question decided. All of it is read
 //! from one view.
 
-use std::{net::IpAddr, sync::Arc, time::Instant};
+use std::{
+    net::IpAddr,
+    sync::Arc,
+    time::{Instant, SystemTime},
+};
 
 use countersign_evaluator::{
     Attached, Context, Decision, Determining, PolicySet, Reason, Request, Resource, ResourceArn,
@@ -25,6 +29,7 @@ use crate::{
     decider::{self, Decider},
     effort,
     error::Refusal,
+    log::Line,
     sentence::{arn_noun, sentence},
     session::{self, NoSession, Opened, Session},
 };
@@ -61,9 +66,12 @@ impl Judgement {
     }
 }
 
-const AUTHORIZE: &str = "countersign:Authorize";
-const AUTHORIZE_PRINCIPAL: &str = "countersign:AuthorizePrincipal";
-const EXPLAIN: &str = "countersign:Explain";
+/// The right to ask.
+pub const AUTHORIZE: &str = "countersign:Authorize";
+/// The right to ask about a principal by its name.
+pub const AUTHORIZE_PRINCIPAL: &str = "countersign:AuthorizePrincipal";
+/// The right to ask why.
+pub const EXPLAIN: &str = "countersign:Explain";
 
 /// How much is answered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -80,7 +88,9 @@ struct Posed {
     /// The subject's ARN or name.
     principal: String,
     /// For the log.
-    asked: String,
+    action: String,
+    /// For the log.
+    resource: String,
     matter: Matter,
 }
 
@@ -112,7 +122,7 @@ pub async fn authorize(
 ) -> Result<AuthorizeResponse, Refusal> {
     let (posed, _) = pose(decider, call, question, Depth::Answer).await?;
     let judgement = posed.matter.judge();
-    answer(decider, &posed, judgement)
+    answer(decider, call, &posed, judgement)
 }
 
 /// The same, and whether the subject itself may see why: its own policies allow it `countersign:Explain` on the resource.
@@ -131,7 +141,7 @@ pub async fn authorize_and_see(
         }
         (Who::Session(_) | Who::Principal(_) | Who::Service(_), _) => false,
     };
-    Ok((answer(decider, &posed, judgement)?, may_see))
+    Ok((answer(decider, call, &posed, judgement)?, may_see))
 }
 
 /// Answers Explain.
@@ -147,13 +157,13 @@ pub async fn explain(
             let explanation = countersign_evaluator::explain(request, policies);
             let judgement = Judgement::of(explanation.verdict.clone(), request);
             Ok(convert::explain_response(
-                answer(decider, &posed, judgement)?,
+                answer(decider, call, &posed, judgement)?,
                 &explanation,
                 policies,
             ))
         }
         Matter::Settled(judgement) => {
-            let answer = answer(decider, &posed, judgement.clone())?;
+            let answer = answer(decider, call, &posed, judgement.clone())?;
             Ok(ExplainResponse { answer: Some(answer), ..Default::default() })
         }
     }
@@ -161,6 +171,7 @@ pub async fn explain(
 
 fn answer(
     decider: &Decider,
+    call: &Call,
     posed: &Posed,
     judgement: Judgement,
 ) -> Result<AuthorizeResponse, Refusal> {
@@ -170,10 +181,21 @@ fn answer(
         decision = decision_name(judgement.decision),
         reason = judgement.reason.as_str_name(),
         principal = %posed.principal,
-        asked = %posed.asked,
+        action = %posed.action,
+        resource = %posed.resource,
         revision = %posed.view.revision(),
         "decided"
     );
+    decider.log().record(&decision_id, || Line {
+        at: SystemTime::now(),
+        decision_id: decision_id.clone(),
+        caller: caller_name(&call.caller),
+        principal: posed.principal.clone(),
+        action: posed.action.clone(),
+        resource: posed.resource.clone(),
+        judgement: judgement.clone(),
+        revision: posed.view.revision().clone(),
+    });
     let age = decider.replica().age();
     Ok(convert::authorize_response(
         judgement,
@@ -194,9 +216,9 @@ async fn pose(
     sessions_alone(call, depth, &check.resource)?;
     let now = decider::now();
     let (view, who) = who(decider, subject, &at_least_revision, now, call.deadline).await?;
-    let asked = format!("{} on {}", check.action, check.resource);
+    let (action, resource) = (check.action.to_string(), check.resource.to_string());
     let matter = consider(view.world(), call, &who, check, depth, now)?;
-    Ok((Posed { view, principal: who.name(), asked, matter }, who))
+    Ok((Posed { view, principal: who.name(), action, resource, matter }, who))
 }
 
 /// What is to be decided, once it is known that the caller may ask.
@@ -208,10 +230,27 @@ fn consider(
     depth: Depth,
     now: i64,
 ) -> Result<Matter, Refusal> {
-    let Check { action, resource, owner, context, resource_policy } = check;
-    let account = owning_account(owner, &resource, who)?;
-    let resource = Resource { arn: resource, account };
+    let account = owning_account(check.owner, &check.resource, who)?;
+    let resource = Resource { arn: check.resource.clone(), account };
     may_ask(world, call, who, &resource, depth, now)?;
+    let matter = matter(world, who, check, resource, now)?;
+    if let Matter::Open(open) = &matter {
+        let (request, policies) = open.as_ref();
+        effort::affordable(request, policies, depth == Depth::Explanation)?;
+    }
+    Ok(matter)
+}
+
+/// What is to be decided of this subject.
+fn matter(
+    world: &World,
+    who: &Who,
+    check: Check,
+    resource: Resource,
+    now: i64,
+) -> Result<Matter, Refusal> {
+    let Check { action, resource: _, owner: _, context, resource_policy } = check;
+    let account = resource.account;
     let subject = match subject_of(world, who) {
         Ok(subject) => subject,
         Err(judgement) => return Ok(Matter::Settled(judgement)),
@@ -239,7 +278,6 @@ fn consider(
     }
     world.snapshot().add_guardrails(&mut policies, &subject.principal, &action, account);
     let request = Request { principal: subject.principal, action, resource, context };
-    effort::affordable(&request, &policies, depth == Depth::Explanation)?;
     Ok(Matter::Open(Box::new((request, policies))))
 }
 
@@ -496,7 +534,8 @@ fn call_keys(source: IpAddr) -> Result<Context, DuplicateKey> {
     Ok(keys)
 }
 
-fn denied(
+/// The caller has no right to `action` on `resource`.
+pub fn denied(
     caller: &Caller,
     action: &str,
     resource: impl ToString,
@@ -545,6 +584,20 @@ pub fn caller_name(caller: &Caller) -> String {
 /// Whether a policy is missing, so that what it would deny is unknown.
 pub fn is_unknown(verdict: &Verdict) -> bool {
     verdict.reason == Reason::CannotEvaluate
+}
+
+/// What is to be decided of a user or a role, whoever asks. None where there is nobody to decide about, or nothing.
+pub fn matter_of(
+    world: &World,
+    principal: IamArn,
+    check: Check,
+    resource: Resource,
+    now: i64,
+) -> Result<Option<(Request, PolicySet)>, Refusal> {
+    match matter(world, &Who::Principal(principal), check, resource, now)? {
+        Matter::Open(open) => Ok(Some(*open)),
+        Matter::Settled(_) => Ok(None),
+    }
 }
 
 pub mod many;

@@ -9,7 +9,7 @@ use aws_lc_rs::rand;
 use countersign_replica::{Behind, Replica, Revision, View};
 use http::HeaderMap;
 
-use crate::{config::Config, error::Refusal, signatures::Signatures};
+use crate::{config::Config, error::Refusal, log::DecisionLog, signatures::Signatures};
 
 /// Answers questions. Cheap to clone.
 #[derive(Clone)]
@@ -18,6 +18,7 @@ pub struct Decider {
     issuer: Arc<str>,
     signatures: Arc<Signatures>,
     patience: Duration,
+    log: DecisionLog,
 }
 
 impl Decider {
@@ -28,7 +29,18 @@ impl Decider {
             issuer: config.issuer.as_str().into(),
             signatures: Arc::default(),
             patience: config.patience,
+            log: DecisionLog::default(),
         }
+    }
+
+    /// The same, where decisions are logged.
+    pub fn with_log(self, log: DecisionLog) -> Self {
+        Self { log, ..self }
+    }
+
+    /// Where decisions are logged.
+    pub fn log(&self) -> &DecisionLog {
+        &self.log
     }
 
     /// Where the policies are.

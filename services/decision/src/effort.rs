@@ -54,3 +54,46 @@ impl Budget {
         Ok(is_over)
     }
 }
+
+/// What is left for one page of principals, each of which is looked at as long as an explanation takes.
+#[derive(Debug)]
+pub struct Page {
+    left: u64,
+    turn: u64,
+}
+
+/// What the next principal of a page costs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Toll {
+    /// Little.
+    Small,
+    /// Others should have their turn first.
+    Large,
+    /// The page ends before it.
+    NextPage,
+    /// More than any question may.
+    Never,
+}
+
+impl Page {
+    /// A whole page.
+    pub fn new() -> Self {
+        Self { left: MAX_OF_A_BATCH, turn: TURN }
+    }
+
+    /// Takes off what looking at this principal costs.
+    pub fn spend(&mut self, request: &Request, policies: &PolicySet) -> Toll {
+        let cost = cost(request, policies, true);
+        if cost > MAX {
+            return Toll::Never;
+        }
+        let Some(left) = self.left.checked_sub(cost) else { return Toll::NextPage };
+        self.left = left;
+        if cost >= self.turn {
+            self.turn = TURN;
+            return Toll::Large;
+        }
+        self.turn -= cost;
+        Toll::Small
+    }
+}

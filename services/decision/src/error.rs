@@ -135,6 +135,10 @@ impl From<Refusal> for Fault {
                 Fault::new(Code::Unavailable, "RevisionNotReached", said)
                     .retry_after(Duration::from_millis(500))
             }
+            Refusal::Behind(Behind::Stale { .. }) => {
+                Fault::new(Code::Unavailable, "SnapshotTooOld", said)
+                    .retry_after(Duration::from_secs(1))
+            }
             Refusal::NoRandomness => Fault::new(Code::Internal, "InternalFailure", said),
         }
     }

@@ -6,7 +6,7 @@ use countersign_proto::decision::v1::{
     ExplainResponse, FilterResourcesRequest, FilterResourcesResponse, GetStatusRequest,
     GetStatusResponse, WhoCanRequest, WhoCanResponse, decision_service_server::DecisionService,
 };
-use countersign_serve::{Fault, authn::missing_credentials};
+use countersign_serve::authn::missing_credentials;
 use tonic::{Request, Response, Status, Streaming, transport::server::TcpConnectInfo};
 
 use crate::{
@@ -16,6 +16,7 @@ use crate::{
     decider::Decider,
     status,
     stream::{self, Asker},
+    who_can,
 };
 
 /// The service.
@@ -99,8 +100,13 @@ impl DecisionService for Decisions {
         Ok(Response::new(answer))
     }
 
-    async fn who_can(&self, _: Request<WhoCanRequest>) -> Result<Response<WhoCanResponse>, Status> {
-        Err(Fault::rpc_not_implemented("WhoCan").into())
+    async fn who_can(
+        &self,
+        request: Request<WhoCanRequest>,
+    ) -> Result<Response<WhoCanResponse>, Status> {
+        let (call, message) = unwrap(request)?;
+        let question = convert::who_can_question(message)?;
+        Ok(Response::new(who_can::who_can(&self.decider, &call, question).await?))
     }
 
     async fn filter_resources(

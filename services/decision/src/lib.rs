@@ -9,6 +9,8 @@
 //! It is run by `countersign up`. A process of its own needs mutual TLS towards the store, which is not there yet: hence no
 //! `main.rs`.
 
+use std::time::Duration;
+
 use countersign_proto::{
     FILE_DESCRIPTOR_SET, decision::v1::decision_service_server::DecisionServiceServer,
     envoy::v3::authorization_server::AuthorizationServer,
@@ -17,9 +19,11 @@ use countersign_replica::Replica;
 use countersign_serve::{
     Shutdown,
     authn::Authenticated,
-    grpc::{self as kit, GrpcServer, ServeError},
+    grpc::{self as kit, GrpcServer, Health, ServeError},
 };
 use tokio::net::TcpListener;
+
+use log::DecisionLog;
 
 mod assume_role;
 mod authn;
@@ -31,17 +35,20 @@ mod effort;
 mod envoy;
 mod error;
 mod grpc;
+mod log;
 mod sentence;
 mod session;
 mod signatures;
 mod status;
 mod stream;
+mod who_can;
 
 #[cfg(test)]
 mod samples;
 
 pub use config::{Config, DEFAULT_PATIENCE};
 pub use envoy::{Mapping, MappingError};
+pub use log::{LogConfig, LogError};
 
 /// The name that health knows the service by.
 pub const SERVICE_NAME: &str = "countersign.decision.v1.DecisionService";
@@ -60,6 +67,9 @@ pub enum Error {
         /// What is wrong with it.
         source: tonic::transport::Error,
     },
+    /// The decision log cannot be opened.
+    #[error(transparent)]
+    Log(#[from] LogError),
     /// The server failed.
     #[error(transparent)]
     Serve(#[from] ServeError),
@@ -71,14 +81,23 @@ pub enum Error {
 /// When the store's origin is no URI, or the transport fails. A store that is away is no error: the service waits for it, and once it
 /// holds a snapshot goes on without it.
 pub async fn serve(config: Config, listener: TcpListener, shutdown: Shutdown) -> Result<(), Error> {
-    let channel = kit::channel(&config.policy_store)
-        .map_err(|source| Error::Origin { origin: config.policy_store.clone(), source })?;
+    let channel = |origin: &String| {
+        kit::channel(origin).map_err(|source| Error::Origin { origin: origin.clone(), source })
+    };
+    let store = channel(&config.policy_store)?;
+    let more: Vec<_> = config.more_policy_stores.iter().map(channel).collect::<Result<_, _>>()?;
+    let log = config.decision_log.as_ref().map(DecisionLog::open).transpose()?.unwrap_or_default();
     // No kinds: every kind.
     let (replica, follower) = Replica::new("decision", &[]);
+    let replica = replica.with_max_staleness(config.max_staleness);
+    let follower = match &config.snapshot_dir {
+        Some(folder) => follower.keep_in(folder),
+        None => follower,
+    };
     let mut server =
         GrpcServer::new(FILE_DESCRIPTOR_SET, &[SERVICE_NAME, ENVOY_SERVICE_NAME]).await?;
 
-    let decider = decider::Decider::new(replica.clone(), &config);
+    let decider = decider::Decider::new(replica.clone(), &config).with_log(log.clone());
     let door = authn::Door::new(decider.clone(), config.identities, config.anonymous_callers);
     let envoy = AuthorizationServer::new(envoy::Envoy::new(decider.clone(), config.envoy));
     let service = DecisionServiceServer::new(grpc::Decisions::new(decider));
@@ -86,15 +105,31 @@ pub async fn serve(config: Config, listener: TcpListener, shutdown: Shutdown) ->
     server.routes().add_service(Authenticated::new(envoy, door));
 
     let health = server.health();
-    let watching = async move {
-        replica.ready().await;
-        health.serving(&[SERVICE_NAME, ENVOY_SERVICE_NAME]).await;
-        // A snapshot is never given back: without the store, decisions go on at the last revision, and say how old it is.
-        std::future::pending::<()>().await;
+    let ended = tokio::select! {
+        ended = server.serve(listener, shutdown) => ended.map_err(Error::from),
+        () = follower.run_any(store, more, config.credential) => Ok(()),
+        () = watch(&replica, &health, config.max_staleness) => Ok(()),
     };
-    tokio::select! {
-        ended = server.serve(listener, shutdown) => Ok(ended?),
-        () = follower.run(channel, config.credential) => Ok(()),
-        () = watching => Ok(()),
+    log.end().await;
+    ended
+}
+
+/// Tells health whether anything can be answered. A snapshot is never given back: without the store, decisions go on at the last
+/// revision, and say how old it is; unless there is a limit to that.
+async fn watch(replica: &Replica, health: &Health, max_staleness: Option<Duration>) {
+    const NAMES: [&str; 2] = [SERVICE_NAME, ENVOY_SERVICE_NAME];
+    replica.ready().await;
+    if max_staleness.is_none() {
+        health.serving(&NAMES).await;
+        std::future::pending::<()>().await;
+    }
+    let mut was_young = None;
+    loop {
+        let is_young = replica.now().is_ok();
+        if was_young != Some(is_young) {
+            if is_young { health.serving(&NAMES).await } else { health.not_serving(&NAMES).await }
+        }
+        was_young = Some(is_young);
+        tokio::time::sleep(Duration::from_secs(1)).await;
     }
 }

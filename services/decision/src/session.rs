@@ -74,7 +74,10 @@ impl NoSession {
             Self::Behind(Behind::OtherStore { .. }) => Refusal::CallerTokenOfAnotherStore,
             // A verified token's revision is never malformed; and what is missing arrives.
             Self::Behind(
-                behind @ (Behind::Malformed(_) | Behind::NotYet { .. } | Behind::Empty),
+                behind @ (Behind::Malformed(_)
+                | Behind::NotYet { .. }
+                | Behind::Empty
+                | Behind::Stale { .. }),
             ) => Refusal::Behind(behind),
         }
     }

@@ -1,7 +1,7 @@
 //! What this replica holds, and how much memory that takes. How much there is of everybody's is for Countersign's own services alone:
 //! to one tenant it would tell what the others do.
 
-use std::fs;
+use std::{fs, time::SystemTime};
 
 use countersign_proto::decision::v1::GetStatusResponse;
 use countersign_replica::View;
@@ -28,10 +28,21 @@ pub fn status(decider: &Decider, call: &Call) -> Result<GetStatusResponse, Refus
         }
         // A service may ask before the first snapshot; a session cannot be judged before it.
         Caller::Service(_) => {
-            let held = decider.replica().now().ok();
-            let resident_memory_bytes = resident_memory_bytes();
-            let counts = held.map(|view| counts(&view)).unwrap_or_default();
-            Ok(GetStatusResponse { snapshot_age, resident_memory_bytes, ..counts })
+            let replica = decider.replica();
+            let on_disk = replica.on_disk();
+            let (written, lost) = decider.log().counts();
+            let count = |count: u64| i64::try_from(count).unwrap_or(i64::MAX);
+            let age = on_disk.as_ref().and_then(|stamp| stamp.age(SystemTime::now()));
+            Ok(GetStatusResponse {
+                snapshot_age,
+                resident_memory_bytes: resident_memory_bytes(),
+                is_kept: replica.is_kept(),
+                kept_snapshot_age: age.map(duration),
+                kept_revision: on_disk.map(|stamp| stamp.revision.to_string()).unwrap_or_default(),
+                decision_log_written_count: count(written),
+                decision_log_lost_count: count(lost),
+                ..replica.held().map(|view| counts(&view)).unwrap_or_default()
+            })
         }
     }
 }

@@ -9,6 +9,7 @@ use countersign_proto::decision::v1::{
     AuthorizeStreamRequest, AuthorizeStreamResponse, QuestionError,
     authorize_stream_response::Result as Outcome,
 };
+use countersign_replica::Behind;
 use countersign_serve::Fault;
 use countersign_token::SignedToken;
 use tokio::sync::mpsc;
@@ -98,7 +99,8 @@ fn stands(decider: &Decider, asker: &Asker) -> Result<(), Status> {
         // A service's questions are refused one by one.
         return Ok(());
     };
-    let view = decider.replica().now().map_err(Refusal::from)?;
+    // However old it is: whether anything may be answered from it is asked with the question.
+    let view = decider.replica().held().ok_or(Behind::Empty).map_err(Refusal::from)?;
     let stands = session::stands(decider, signed, &view, decider::now());
     stands.map_err(NoSession::of_caller)?;
     check::session_subject(view.world(), session)?;

@@ -38,7 +38,7 @@ use crate::{
     proof::Place,
 };
 
-use countersign_decision::{Mapping, MappingError, SERVICE_NAME as DECISION};
+use countersign_decision::{LogConfig, Mapping, MappingError, SERVICE_NAME as DECISION};
 use services::Services;
 
 /// The administrator's bearer token, in the data folder.
@@ -78,6 +78,12 @@ pub struct UpOptions {
     pub envoy_mapping: Option<PathBuf>,
     /// Whether callers without credentials may ask the decision service about the bearers of tokens.
     pub anonymous_callers: bool,
+    /// Where the decision service keeps a snapshot.
+    pub snapshot_dir: Option<PathBuf>,
+    /// How long ago the store may have been heard for the decision service to answer.
+    pub max_staleness: Option<Duration>,
+    /// Where decisions are logged.
+    pub decision_log: Option<LogConfig>,
 }
 
 impl UpOptions {
@@ -99,6 +105,9 @@ impl UpOptions {
             quotas: Quotas::default(),
             envoy_mapping: None,
             anonymous_callers: false,
+            snapshot_dir: None,
+            max_staleness: None,
+            decision_log: None,
         }
     }
 }
@@ -255,6 +264,8 @@ async fn start_on(
         ServiceIdentities::default().accept(ServiceName::Gateway, gateway_secret.clone()),
     );
     (config.envoy, config.anonymous_callers) = (envoy, options.anonymous_callers);
+    (config.snapshot_dir, config.max_staleness) = (options.snapshot_dir, options.max_staleness);
+    config.decision_log = options.decision_log;
     services.start("decision service", |shutdown| async {
         Ok(countersign_decision::serve(config, listeners.decision, shutdown).await?)
     });
@@ -381,6 +392,11 @@ pub async fn run(args: UpArgs) -> Exit {
         quotas: args.quotas.into_iter().fold(Quotas::default(), Quotas::with),
         envoy_mapping: args.envoy_mapping,
         anonymous_callers: args.anonymous_callers,
+        snapshot_dir: args.snapshot_dir,
+        max_staleness: args.max_staleness.map(Duration::from_secs),
+        decision_log: args
+            .decision_log
+            .map(|path| LogConfig { path, one_in: args.decision_log_one_in }),
     };
     let running = tokio::select! {
         started = start(options) => match started {

@@ -24,7 +24,7 @@ pub async fn batch(
 ) -> Result<BatchAuthorizeResponse, Refusal> {
     let mut answers = Vec::with_capacity(batch.checks.len());
     each(decider, call, batch, |posed, judgement| {
-        answers.push(answer(decider, posed, judgement)?);
+        answers.push(answer(decider, call, posed, judgement)?);
         Ok(())
     })
     .await?;
@@ -89,7 +89,7 @@ fn posed(
     check: Check,
     now: i64,
 ) -> Result<Posed, Refusal> {
-    let asked = format!("{} on {}", check.action, check.resource);
+    let (action, resource) = (check.action.to_string(), check.resource.to_string());
     let matter = consider(view.world(), call, who, check, Depth::Answer, now)?;
-    Ok(Posed { view: Arc::clone(view), principal: who.name(), asked, matter })
+    Ok(Posed { view: Arc::clone(view), principal: who.name(), action, resource, matter })
 }

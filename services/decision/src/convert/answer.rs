@@ -176,7 +176,7 @@ pub fn reason(reason: Reason) -> DecisionReason {
     }
 }
 
-fn decision(decision: Decision) -> proto::Decision {
+pub(super) fn decision(decision: Decision) -> proto::Decision {
     match decision {
         Decision::Allow => proto::Decision::Allow,
         Decision::ExplicitDeny => proto::Decision::ExplicitDeny,
@@ -196,11 +196,11 @@ fn policy_type(policy_type: PolicyType) -> proto::PolicyType {
     }
 }
 
-fn count(number: usize) -> i32 {
+pub(super) fn count(number: usize) -> i32 {
     i32::try_from(number).unwrap_or(i32::MAX)
 }
 
-fn statement(determining: Determining) -> DeterminingStatement {
+pub(super) fn statement(determining: Determining) -> DeterminingStatement {
     let Determining { policy_type: of, policy, version_id, sid, index, pointer } = determining;
     DeterminingStatement {
         policy_type: policy_type(of).into(),
@@ -305,7 +305,7 @@ fn explained_statement(
 }
 
 /// There are up to a thousand of them, and a client takes an answer of 4 MiB.
-fn clip(text: &str) -> String {
+pub(super) fn clip(text: &str) -> String {
     match text.char_indices().nth(MAX_SHOWN_CHARS) {
         None => text.to_owned(),
         Some((end, _)) => format!("{}…", text.get(..end).unwrap_or_default()),

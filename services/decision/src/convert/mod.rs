@@ -6,6 +6,7 @@ mod assume_role;
 mod context;
 mod many;
 mod question;
+mod who_can;
 mod wished;
 
 pub use answer::{
@@ -19,4 +20,5 @@ pub use question::{
     Asked, Check, Owner, Question, authorize_question, check as question_of, explain_question,
     is_own_action, principal,
 };
+pub use who_can::{After, WhoCanQuestion, who_can_principal, who_can_question, who_can_undecided};
 pub use wished::{Wished, packed};

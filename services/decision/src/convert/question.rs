@@ -326,7 +326,10 @@ pub fn is_own_action(action: &Action) -> bool {
     own.iter().any(|service| action.service().eq_ignore_ascii_case(service))
 }
 
-fn resource_policy(action: &Action, text: &str) -> Result<Option<Arc<Document>>, Refusal> {
+pub(super) fn resource_policy(
+    action: &Action,
+    text: &str,
+) -> Result<Option<Arc<Document>>, Refusal> {
     const FIELD: &str = "resource_policy_document";
     if text.is_empty() {
         return Ok(None);

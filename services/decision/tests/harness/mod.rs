@@ -70,7 +70,8 @@ impl System {
         Self::begin_with(|config| config.patience = patience).await
     }
 
-    async fn begin_with(change: impl FnOnce(&mut Config)) -> Self {
+    /// Started, with another configuration, while the store keeps its followers waiting.
+    pub async fn begin_with(change: impl FnOnce(&mut Config)) -> Self {
         let key = SigningKey::generate().unwrap();
         let mut records = records();
         records.push(signing_key(&key, false));
