@@ -125,7 +125,7 @@ pub async fn serve(config: Config, listener: TcpListener, shutdown: Shutdown) ->
         seed::seed(&store, &sealer, config.account, &credentials).await?;
     }
 
-    let process: Arc<str> = config.process.as_str().into();
+    let process = process_name(&config)?;
     let trail = Trail::open(&config.audit_folder(), process.clone())
         .map_err(|error| Error::Audit { path: config.audit_folder(), error })?;
 
@@ -226,6 +226,23 @@ async fn reseal_all(store: Arc<dyn Store>, sealer: Arc<seal::Sealer>) {
             tracing::error!(%error, "not all secrets were sealed again; keep both keys, and start again")
         }
     }
+}
+
+/// What the audit trail calls this process. Each process on a shared store has its own name, kept in its data folder: it writes, and
+/// drops, its own events alone.
+fn process_name(config: &Config) -> Result<Arc<str>, Error> {
+    if !config.place.shared() {
+        return Ok(config.process.as_str().into());
+    }
+    let path = config.data_dir.join("process.name");
+    let failed = |error| Error::DataDir { path: path.clone(), error };
+    if !path.exists() {
+        let mut random = [0_u8; 8];
+        aws_lc_rs::rand::fill(&mut random).map_err(|_| SealingKeyError::NoRandomness)?;
+        let name = format!("{}-{:016x}", config.process, u64::from_be_bytes(random));
+        write_private(&path, name.as_bytes()).map_err(failed)?;
+    }
+    Ok(fs::read_to_string(&path).map_err(failed)?.into())
 }
 
 /// Drops spent proofs that would be refused for their age anyway.

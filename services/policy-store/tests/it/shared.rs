@@ -38,7 +38,7 @@ async fn two_processes_are_one_store() {
     let sealing_key = fs::read(other.path().join("sealing.key")).unwrap();
     fs::write(other.path().join("sealing.key"), [7; 32]).unwrap();
     let error = other.run(ACCOUNT).await.unwrap_err();
-    assert!(error.contains("sealing.key` is not of this store"), "{error}");
+    assert!(error.contains("the sealing key is not the one"), "{error}");
     fs::write(other.path().join("sealing.key"), sealing_key).unwrap();
     let error = other.run("210987654321").await.unwrap_err();
     assert!(error.contains(ACCOUNT), "{error}");
