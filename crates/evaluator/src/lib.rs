@@ -1,7 +1,7 @@
 //! IAM's evaluation logic: one request and the policies that bear on it in, one verdict out.
 //!
-//! [`reference::decide`] reads like AWS's documentation; [`compiled::decide`] gives the same verdicts, faster; the services
-//! still run the reference. Three invariants hold everywhere, each with a test:
+//! [`reference::decide`] reads like AWS's documentation; [`compiled::decide`] gives the same verdicts, faster, and is what the
+//! services run. Three invariants hold everywhere, each with a test:
 //! - the default is to deny, and an explicit deny wins over every allow;
 //! - an Allow that cannot be evaluated does not allow, and a Deny that cannot be evaluated denies ([`truth::Truth::Unknown`]);
 //! - a principal is matched in its realm: what names a local principal never grants to an external one.

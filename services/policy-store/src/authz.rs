@@ -91,7 +91,7 @@ impl<'a> Ask<'a> {
 }
 
 /// A caller that may do what was asked, in one view. INVARIANT: made by [`permit`] alone.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Permit {
     account: AccountId,
     role_name: String,

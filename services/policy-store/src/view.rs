@@ -16,6 +16,7 @@ use prost::Message;
 use prost_types::Timestamp;
 
 use crate::{
+    authz::Permit,
     error::Error,
     layout::{self, Key},
 };
@@ -30,6 +31,8 @@ const MOST_READS: usize = 512;
 pub enum Need {
     /// The entry at this key.
     Entry(Vec<u8>),
+    /// The entries at these keys.
+    Entries(Vec<Vec<u8>>),
     /// Whether anything stands under this prefix.
     Emptiness(String),
     /// All keys under this prefix, at most `limit`.
@@ -51,6 +54,8 @@ pub struct View {
     keys: HashMap<String, Vec<Vec<u8>>>,
     /// Keys that the operation read, and that must not change under it.
     read: RefCell<HashMap<Vec<u8>, u64>>,
+    /// The caller's permit, once it was found, and what was read for it.
+    permit: RefCell<Option<(Permit, HashMap<Vec<u8>, u64>)>>,
 }
 
 impl View {
@@ -65,6 +70,7 @@ impl View {
             empty: BTreeMap::new(),
             keys: HashMap::new(),
             read: RefCell::default(),
+            permit: RefCell::default(),
         })
     }
 
@@ -92,6 +98,20 @@ impl View {
         self.entries.get(key.as_bytes()).and_then(Option::as_ref).map_or(0, |entry| entry.version)
     }
 
+    /// The caller's permit: found in the first run that gets so far, and not again in the runs of this view that follow, since an entry
+    /// is fetched once. What was read for it is read by each of them.
+    pub fn permit(&self, find: impl FnOnce() -> Result<Permit, Error>) -> Result<Permit, Error> {
+        if let Some((permit, read)) = self.permit.borrow().as_ref() {
+            self.read
+                .borrow_mut()
+                .extend(read.iter().map(|(key, version)| (key.clone(), *version)));
+            return Ok(permit.clone());
+        }
+        let permit = find()?;
+        *self.permit.borrow_mut() = Some((permit.clone(), self.read.borrow().clone()));
+        Ok(permit)
+    }
+
     /// The record at `key`, which may change meanwhile: no precondition of anything.
     pub fn peek<R: Message + Default>(&self, key: &Key<R>) -> Result<Option<R>, Error> {
         let entry = self
@@ -99,6 +119,19 @@ impl View {
             .get(key.as_bytes())
             .ok_or_else(|| Error::Need(Need::Entry(key.as_bytes().to_vec())))?;
         entry.as_ref().map(|entry| layout::decode(key, &entry.value)).transpose()
+    }
+
+    /// The same of several, fetched together.
+    pub fn peek_all<R: Message + Default>(&self, keys: &[Key<R>]) -> Result<Vec<Option<R>>, Error> {
+        let missing: Vec<Vec<u8>> = keys
+            .iter()
+            .map(|key| key.as_bytes().to_vec())
+            .filter(|key| !self.entries.contains_key(key))
+            .collect();
+        if !missing.is_empty() {
+            return Err(Error::Need(Need::Entries(missing)));
+        }
+        keys.iter().map(|key| self.peek(key)).collect()
     }
 
     /// Whether nothing stands under `prefix`. If so, it must stay so until the operation is done.
@@ -133,6 +166,12 @@ impl View {
             Need::Entry(key) => {
                 let entry = store.get(&key).await?;
                 self.entries.insert(key, entry);
+            }
+            Need::Entries(keys) => {
+                for key in keys {
+                    let entry = store.get(&key).await?;
+                    self.entries.insert(key, entry);
+                }
             }
             Need::Emptiness(prefix) => {
                 let found = store.range(prefix.as_bytes(), None, 1).await?;

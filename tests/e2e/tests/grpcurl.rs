@@ -358,10 +358,13 @@ fn errors_say_what_to_fix() {
     );
     let exchange = json!({"subject_token": "e30", "subject_token_type": "urn:something:else"});
     check(call(&system, None, GATEWAY, "Exchange", &exchange), 3, "UnsupportedTokenType");
-    let exchange = json!({"subject_token": "e30", "subject_token_type": STS_PROOF, "scope": "orders:GetOrder"});
+    let exchange = json!({"subject_token": "e30", "subject_token_type": STS_PROOF, "client_key_thumbprint": "x"});
     let error = call(&system, None, GATEWAY, "Exchange", &exchange)
-        .expect_err("scopes are not implemented");
-    assert!(error["message"].as_str().is_some_and(|message| message.contains("scope")), "{error}");
+        .expect_err("tokens bound to a key are not implemented");
+    assert!(
+        error["message"].as_str().is_some_and(|message| message.contains("client_key_thumbprint")),
+        "{error}"
+    );
 
     // A document that is wrong on its third line.
     let document = "{\"Version\": \"2012-10-17\",\n \"Statement\": [{\"Effect\": \"Allow\",\n  \"Acton\": \"s3:*\"}]}";

@@ -1,4 +1,4 @@
-//! The compiled engine: made for production, and not switched on there yet. It gives the verdicts of [`crate::reference`], and a property test holds it to that.
+//! The compiled engine: what production runs. It gives the verdicts of [`crate::reference`], and a property test holds it to that.
 //!
 //! A document is compiled once ([`compile`]) and shared by all who have it. [`evaluate`] decides from borrowed texts without
 //! allocation, lock, regular expression or panic, in time linear in its input; [`decide`] takes what the reference takes.

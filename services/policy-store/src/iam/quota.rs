@@ -211,11 +211,8 @@ pub fn remove(
 
 /// About how many there are.
 pub fn loosely(view: &View, account: &AccountId, what: Counted) -> Result<i64, Error> {
-    let mut sum = 0;
-    for shard in 0..SHARDS {
-        sum += view.peek(&layout::count(account, what.key(), shard))?.map_or(0, |c| c.number);
-    }
-    Ok(sum)
+    let keys: Vec<_> = (0..SHARDS).map(|shard| layout::count(account, what.key(), shard)).collect();
+    Ok(view.peek_all(&keys)?.into_iter().flatten().map(|count| count.number).sum())
 }
 
 fn change(

@@ -113,7 +113,7 @@ impl PolicyStore {
         asks: &[Ask<'_>],
         operation: impl Fn(&View, &Permit) -> Result<T, Error>,
     ) -> Result<T, Error> {
-        self.look(|view| operation(view, &authz::permit(view, call, asks)?)).await
+        self.look(|view| operation(view, &view.permit(|| authz::permit(view, call, asks))?)).await
     }
 
     /// Runs an operation that writes, for a caller that may do all that is asked. The operation leaves the answer's revision empty.
@@ -125,7 +125,7 @@ impl PolicyStore {
     ) -> Result<A, Error> {
         request::check(call)?;
         self.finish(call, |view, plan| {
-            let permit = authz::permit(view, call, asks)?;
+            let permit = view.permit(|| authz::permit(view, call, asks))?;
             if let Some((answer, revision)) = request::done(view, call, &self.sealer)? {
                 return Ok(Done { answer, revision: Some(revision) });
             }
