@@ -44,6 +44,9 @@ pub enum Need {
     },
 }
 
+/// The version of each key that was read.
+type Versions = HashMap<Vec<u8>, u64>;
+
 /// What an operation sees.
 pub struct View {
     now: Timestamp,
@@ -53,9 +56,9 @@ pub struct View {
     empty: BTreeMap<String, bool>,
     keys: HashMap<String, Vec<Vec<u8>>>,
     /// Keys that the operation read, and that must not change under it.
-    read: RefCell<HashMap<Vec<u8>, u64>>,
+    read: RefCell<Versions>,
     /// The caller's permit, once it was found, and what was read for it.
-    permit: RefCell<Option<(Permit, HashMap<Vec<u8>, u64>)>>,
+    permit: RefCell<Option<(Permit, Versions)>>,
 }
 
 impl View {
