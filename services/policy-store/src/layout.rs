@@ -14,7 +14,7 @@ use countersign_proto::policy::v1::{
 };
 use prost::{DecodeError, Message};
 
-use crate::{audit::AuditRecord, error::Error, request::DoneRequest};
+use crate::{audit::AuditRecord, digest::sha256_hex, error::Error, request::DoneRequest};
 
 /// The account under which AWS's own managed policies stand.
 pub const AWS: &str = "aws";
@@ -177,17 +177,12 @@ pub fn child(parent_id: &str, id: &str) -> Key<Mark> {
 
 /// Who holds a unit's name, which is unique within its parent. The digest keeps slashes and the like out of keys.
 pub fn unit_name(parent_id: &str, name: &str) -> Key<UniqueId> {
-    Key::new(format!("x/unit-name/{parent_id}/{}", hex_of(&name.to_lowercase())))
+    Key::new(format!("x/unit-name/{parent_id}/{}", sha256_hex(name.to_lowercase().as_bytes())))
 }
 
 /// Who holds a guardrail's name.
 pub fn guardrail_name(name: &str) -> Key<UniqueId> {
-    Key::new(format!("x/guardrail-name/{}", hex_of(&name.to_lowercase())))
-}
-
-fn hex_of(text: &str) -> String {
-    let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, text.as_bytes());
-    digest.as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
+    Key::new(format!("x/guardrail-name/{}", sha256_hex(name.to_lowercase().as_bytes())))
 }
 
 /// What a guardrail is attached to.

@@ -10,6 +10,7 @@ mod authn;
 mod authz;
 mod config;
 mod convert;
+mod digest;
 mod error;
 mod grpc;
 mod iam;

@@ -8,6 +8,7 @@ use prost::Message;
 
 use crate::{
     authn::Caller,
+    digest::sha256_hex,
     error::Error,
     layout::{self, Key},
     rpc::{Call, Written},
@@ -108,9 +109,7 @@ fn key(call: &Call) -> Option<Key<DoneRequest>> {
             format!("{}:{}:{}", own.account, own.role_id, own.session_name)
         }
     };
-    let digest = digest::digest(&digest::SHA256, format!("{caller}\n{id}").as_bytes());
-    let hex: String = digest.as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
-    Some(layout::done_request(&hex))
+    Some(layout::done_request(&sha256_hex(format!("{caller}\n{id}").as_bytes())))
 }
 
 fn digest_of(call: &Call) -> Vec<u8> {

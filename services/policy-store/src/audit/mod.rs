@@ -11,7 +11,6 @@ pub mod trail;
 
 use std::sync::LazyLock;
 
-use aws_lc_rs::digest;
 use countersign_proto::FILE_DESCRIPTOR_SET;
 use prost::Message;
 use prost_reflect::{DescriptorPool, DynamicMessage, SerializeOptions};
@@ -21,6 +20,7 @@ use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
 use crate::{
     authn::Caller,
+    digest::sha256_hex,
     error::Error,
     layout::{self, Key},
     rpc::Call,
@@ -249,16 +249,11 @@ fn redact(value: &mut Value) {
         Value::Array(items) => items.iter_mut().for_each(redact),
         Value::String(text) if text.len() > LONGEST_TEXT => {
             let kept: String = text.chars().take(KEPT).collect();
-            let digest = hex(digest::digest(&digest::SHA256, text.as_bytes()).as_ref());
+            let digest = sha256_hex(text.as_bytes());
             *value = json!({"beginsWith": kept, "bytes": text.len(), "sha256": digest});
         }
         Value::String(_) | Value::Number(_) | Value::Bool(_) | Value::Null => {}
     }
-}
-
-/// In lower case.
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 #[cfg(test)]

@@ -14,14 +14,13 @@ use std::{
     sync::Arc,
 };
 
-use aws_lc_rs::digest;
 use countersign_store::{Precondition, Store, StoreError, Write};
 use prost_types::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-use super::{AuditRecord, hex, order};
-use crate::{error::Error, layout};
+use super::{AuditRecord, order};
+use crate::{digest::sha256_hex, error::Error, layout};
 
 /// A file is ended at this size.
 const LARGEST: u64 = 64 << 20;
@@ -65,7 +64,7 @@ impl Default for Head {
 
 fn hash_of(previous: &str, revision: u64, event: &str) -> String {
     let text = format!("{previous}\n{revision}\n{event}");
-    hex(digest::digest(&digest::SHA256, text.as_bytes()).as_ref())
+    sha256_hex(text.as_bytes())
 }
 
 /// A trail that does not hold.

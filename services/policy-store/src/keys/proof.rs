@@ -1,9 +1,9 @@
 //! Spent proofs: each is used once, by whichever gateway comes first.
 
-use aws_lc_rs::digest;
 use prost_types::Timestamp;
 
 use crate::{
+    digest::sha256_hex,
     error::Error,
     layout::{self, SpentProof},
     view::{Plan, View},
@@ -28,15 +28,10 @@ pub fn consume(
     let expires = expires.ok_or_else(|| {
         Error::validation("expire_time", "is required: at most an hour ahead, and not past")
     })?;
-    let key = layout::spent_proof(&digest_of(replay_key));
+    let key = layout::spent_proof(&sha256_hex(replay_key.as_bytes()));
     if view.find(&key)?.is_some() {
         return Err(Error::ProofAlreadyUsed);
     }
     plan.put(&key, &SpentProof { expires });
     Ok(())
-}
-
-fn digest_of(replay_key: &str) -> String {
-    let digest = digest::digest(&digest::SHA256, replay_key.as_bytes());
-    digest.as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
 }

@@ -18,12 +18,10 @@ const AT_ONCE: usize = 64;
 /// Drops all records whose end is long past; returns how many.
 pub async fn sweep(store: &dyn Store, now: i64) -> Result<usize, Error> {
     let proofs = drop_past(store, layout::SPENT_PROOFS, now, |spent: SpentProof| spent.expires);
-    let tokens = |store| {
-        let end = |token: RevokedTokenRecord| token.expires.map_or(i64::MAX, |time| time.seconds);
-        drop_past(store, layout::REVOKED_TOKENS, now, end)
-    };
+    let end = |token: RevokedTokenRecord| token.expires.map_or(i64::MAX, |time| time.seconds);
+    let tokens = drop_past(store, layout::REVOKED_TOKENS, now, end);
     let requests = drop_past(store, layout::DONE_REQUESTS, now, |done: DoneRequest| done.expires);
-    Ok(proofs.await? + tokens(store).await? + requests.await?)
+    Ok(proofs.await? + tokens.await? + requests.await?)
 }
 
 async fn drop_past<R: Message + Default>(

@@ -18,6 +18,7 @@ use std::{
 
 use aws_lc_rs::digest::{Context, SHA256, SHA256_OUTPUT_LEN, digest};
 use bytes::{Buf as _, Bytes};
+use countersign_sigv4::encoding::hex;
 
 use super::{Contents, Origin, TransferError};
 use crate::layout;
@@ -71,10 +72,6 @@ fn encode(key: &[u8], value: &[u8]) -> Vec<u8> {
     encoded.extend(u32::try_from(value.len()).unwrap_or(u32::MAX).to_be_bytes());
     encoded.extend(value);
     encoded
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// Writes an export beside its name, and gives it its name when it is whole and on disk.
