@@ -248,7 +248,7 @@ impl User {
         if misses.is_empty() {
             return Err("no nearest misses".to_owned());
         }
-        Ok((misses, format!("{} statements looked at; nearest misses:", answer.statements.len())))
+        Ok((misses, format!("statements looked at: {}; nearest misses:", answer.statements.len())))
     }
 }
 
