@@ -12,7 +12,8 @@ use super::binary;
 use super::glob::{Filled, Item, View, chars, fill};
 use super::number::Number;
 use super::program::{CompiledPolicy, Op, Span, glob};
-use super::request::{Prepared, Value, key_hash, six_parts};
+use super::request::{Prepared, Value};
+use super::words::{key_hash, six_parts};
 use crate::conditions::{UNREADABLE, contains, equal_without_case, fold};
 use crate::truth::Truth;
 

@@ -95,11 +95,20 @@ pub struct Outcome {
 }
 
 /// The statements that determined a decision: the first of them, and how many there are.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy)]
 pub struct Determined {
+    /// Those past the count are left over, and say nothing.
     first: [Packed; MAX_DETERMINING],
     count: usize,
 }
+
+impl PartialEq for Determined {
+    fn eq(&self, other: &Self) -> bool {
+        self.count == other.count && self.iter().eq(other.iter())
+    }
+}
+
+impl Eq for Determined {}
 
 /// A [`StatementRef`] in twelve bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -200,24 +209,35 @@ pub(crate) trait Recorder {
     fn allowed_by_resource(&mut self, statement: StatementRef);
 }
 
+/// Buffers of two hundred bytes each: the second is only filled where a resource policy allows, and the statements that deny
+/// take the place of those that allow, which no longer count.
 #[derive(Debug)]
 struct Bounded {
-    denied: Determined,
-    identity: Determined,
-    resource: Determined,
+    is_denied: bool,
+    /// Those that deny, or else those of identity policies that allow.
+    first: Determined,
+    resource: Option<Determined>,
 }
 
 impl Recorder for Bounded {
     fn denied(&mut self, statement: StatementRef) {
-        self.denied.add(statement);
+        if !self.is_denied {
+            self.is_denied = true;
+            self.first.count = 0;
+        }
+        self.first.add(statement);
     }
 
     fn allowed_by_identity(&mut self, statement: StatementRef) {
-        self.identity.add(statement);
+        if !self.is_denied {
+            self.first.add(statement);
+        }
     }
 
     fn allowed_by_resource(&mut self, statement: StatementRef) {
-        self.resource.add(statement);
+        if !self.is_denied {
+            self.resource.get_or_insert(Determined::NONE).add(statement);
+        }
     }
 }
 
@@ -226,24 +246,19 @@ impl Recorder for Bounded {
 /// # Errors
 /// [`InvalidQuery`]: what cannot be read is refused, and so denied.
 pub fn evaluate(query: &Query<'_>, policies: &Policies<'_>) -> Result<Outcome, InvalidQuery> {
+    if let Layer::Set(_, set) = &policies.identity {
+        set.fetch();
+    }
     let mut scratch = Scratch::new();
     let request = Prepared::new(query, &mut scratch)?;
-    let mut recorder = Bounded {
-        denied: Determined::NONE,
-        identity: Determined::NONE,
-        resource: Determined::NONE,
-    };
+    let mut recorder = Bounded { is_denied: false, first: Determined::NONE, resource: None };
     let (decision, reason) = decide(&request, policies, &mut recorder);
-    let determining = match decision {
-        Decision::ExplicitDeny => recorder.denied,
-        Decision::ImplicitDeny => Determined::NONE,
-        Decision::Allow => {
-            let mut determining = recorder.identity;
-            determining.append(&recorder.resource);
-            determining
-        }
-    };
-    Ok(Outcome { decision, reason, determining })
+    match (decision, &recorder.resource) {
+        (Decision::ImplicitDeny, _) => recorder.first.count = 0,
+        (Decision::Allow, Some(resource)) => recorder.first.append(resource),
+        (Decision::Allow, None) | (Decision::ExplicitDeny, _) => {}
+    }
+    Ok(Outcome { decision, reason, determining: recorder.first })
 }
 
 /// What the statements say, type by type.

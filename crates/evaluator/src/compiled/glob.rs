@@ -6,7 +6,8 @@
 use memchr::memmem;
 
 use super::program::{CompiledPolicy, Op};
-use super::request::{Prepared, key_hash};
+use super::request::Prepared;
+use super::words::key_hash;
 
 /// Part of a pattern. `skip` and `end` cut its first and its last piece, in bytes.
 #[derive(Debug, Clone, Copy)]

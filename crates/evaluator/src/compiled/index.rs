@@ -11,8 +11,9 @@ use aho_corasick::automaton::Automaton;
 use aho_corasick::nfa::contiguous::NFA;
 
 use super::program::{CompiledPolicy, Statement};
-use super::request::{Prepared, ResourceText, hash, key_hash, value_hash};
+use super::request::{Prepared, ResourceText};
 use super::signature::{literal_text, literals, values};
+use super::words::{hash, key_hash, value_hash};
 
 /// Fewer statements are read one by one.
 pub(crate) const MANY_STATEMENTS: usize = 64;

@@ -19,6 +19,7 @@ mod resources;
 mod set;
 mod signature;
 mod statement;
+mod words;
 
 pub use compile::compile;
 pub use drop_in::{Program, decide};

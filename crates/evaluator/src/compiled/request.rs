@@ -10,6 +10,7 @@ use countersign_policy::scalar::Instant;
 use thiserror::Error;
 
 use super::signature::{Signature, of_fragments};
+use super::words::{dotted_quad, is_in_lower_case, key_hash, six_parts};
 use crate::principal::Principal;
 use crate::request::Ownership;
 
@@ -153,7 +154,7 @@ impl<'a> Prepared<'a> {
     pub(crate) fn find(&self, key: &[u8], hash: u16) -> Option<(usize, Value<'a>)> {
         let is_it = |place: usize| {
             let (own, value) = self.context.get(place)?;
-            own.as_bytes().eq_ignore_ascii_case(key).then_some((place, *value))
+            is_in_lower_case(own.as_bytes(), key).then_some((place, *value))
         };
         match self.hashes {
             Some(hashes) => (0..)
@@ -168,7 +169,7 @@ impl<'a> Prepared<'a> {
         if kept == place + 1 {
             return address;
         }
-        let address = value.parse().ok();
+        let address = dotted_quad(value).map(IpAddr::V4).or_else(|| value.parse().ok());
         self.address.set((place + 1, address));
         address
     }
@@ -213,23 +214,47 @@ fn account_id(text: &str) -> Option<AccountId> {
 
 /// The lengths of service, and of the name with its colon.
 fn lower_action(text: &str, buffer: &mut [u8; MAX_ACTION]) -> Result<(usize, usize), InvalidQuery> {
-    let colon = text.bytes().position(|byte| byte == b':').ok_or(InvalidQuery::Action)?;
-    let (service, name) = text.as_bytes().split_at_checked(colon).unwrap_or_default();
-    let (_, name) = name.split_first().ok_or(InvalidQuery::Action)?;
-    // Without a branch a letter: the first one that may not stand there is not asked for.
-    let is_name =
-        |text: &[u8]| text.iter().fold(true, |all, byte| all & byte.is_ascii_alphanumeric());
-    let is_service = service
-        .iter()
-        .fold(true, |all, byte| all & (byte.is_ascii_alphanumeric() | (*byte == b'-')));
-    if service.is_empty() || name.is_empty() || !is_service || !is_name(name) {
-        return Err(InvalidQuery::Action);
+    let mut letters = text.bytes().zip(&mut *buffer);
+    let (mut service, mut after) = (0, None);
+    for (byte, slot) in letters.by_ref() {
+        *slot = byte;
+        match LOWER.get(usize::from(byte)) {
+            Some(0) | None if byte != b'-' => {
+                after = Some(byte);
+                break;
+            }
+            Some(lower @ 1..) => *slot = *lower,
+            Some(0) | None => {}
+        }
+        service += 1;
     }
-    let own = buffer.get_mut(..text.len()).ok_or(InvalidQuery::ActionTooLong)?;
-    own.copy_from_slice(text.as_bytes());
-    own.make_ascii_lowercase();
-    Ok((colon, text.len() - colon))
+    let mut is_name = true;
+    for (byte, slot) in letters {
+        *slot = LOWER.get(usize::from(byte)).copied().unwrap_or_default();
+        is_name &= *slot != 0;
+    }
+    match after {
+        _ if text.len() > MAX_ACTION => Err(InvalidQuery::ActionTooLong),
+        Some(b':') if is_name && service > 0 && text.len() > service + 1 => {
+            Ok((service, text.len() - service))
+        }
+        Some(_) | None => Err(InvalidQuery::Action),
+    }
 }
+
+/// Letters in lower case, and digits; 0 for any other byte.
+#[expect(clippy::indexing_slicing, reason = "worked out by the compiler, which would not go on")]
+const LOWER: [u8; 256] = {
+    let mut all = [0; 256];
+    let mut byte = 0_u8;
+    while byte < 128 {
+        if byte.is_ascii_alphanumeric() {
+            all[byte as usize] = byte.to_ascii_lowercase();
+        }
+        byte += 1;
+    }
+    all
+};
 
 fn resource(text: &str) -> Result<ResourceText<'_>, InvalidQuery> {
     if text == "*" {
@@ -241,22 +266,6 @@ fn resource(text: &str) -> Result<ResourceText<'_>, InvalidQuery> {
         return Err(InvalidQuery::Resource);
     }
     Ok(ResourceText::Arn { text, parts })
-}
-
-/// What stands between the first five colons, and after them. `None` if there are fewer.
-pub(crate) fn six_parts(text: &str) -> Option<[&str; 6]> {
-    let mut from = 0;
-    // The parts are short: a search that prepares itself takes longer than looking.
-    let mut colons = text.bytes().enumerate().filter(|(_, byte)| *byte == b':');
-    let mut next = || {
-        let (to, _) = colons.next()?;
-        let part = text.get(from..to);
-        from = to + 1;
-        part
-    };
-    let first = [next()?, next()?, next()?, next()?, next()?];
-    let [a, b, c, d, e] = first;
-    Some([a, b, c, d, e, text.get(from..)?])
 }
 
 /// Hashes every key, and holds them to standing there once. `None` if there are too many to hash.
@@ -298,42 +307,38 @@ fn check_twice(context: &[(&str, Value<'_>)]) -> Result<(), InvalidQuery> {
     if twice { Err(InvalidQuery::DuplicateKey) } else { Ok(()) }
 }
 
-const MULTIPLIER: u64 = 0x9E37_79B9_7F4A_7C15;
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-/// Equal texts have equal hashes; unequal ones may, and are compared wherever a hash is used.
-pub(crate) fn hash(bytes: &[u8]) -> u64 {
-    hash_of(bytes, 0)
-}
-
-/// Sees no case in ASCII letters.
-pub(crate) fn key_hash(key: &[u8]) -> u16 {
-    let [low, high, ..] = hash_of(key, 0x2020_2020_2020_2020).to_le_bytes();
-    u16::from_le_bytes([low, high])
-}
-
-/// Of a value that a key has; the key is told by its hash.
-pub(crate) fn value_hash(key: u16, value: &str) -> u64 {
-    hash_of(value.as_bytes(), 0) ^ u64::from(key).wrapping_mul(MULTIPLIER)
-}
-
-fn hash_of(bytes: &[u8], fold: u64) -> u64 {
-    let mut state = bytes.len() as u64;
-    let mut mix = |word: u64| {
-        state = (state ^ (word | fold)).wrapping_mul(MULTIPLIER);
-        state ^= state >> 29;
-    };
-    // The last word may hold bytes of the one before: lengths differ or they are equal, so that nothing is lost.
-    if let Some(last) = bytes.last_chunk::<8>() {
-        for word in bytes.as_chunks::<8>().0 {
-            mix(u64::from_le_bytes(*word));
+    #[test]
+    fn actions_are_letters_and_digits_behind_a_service() {
+        let long = format!("s3:{}", "a".repeat(MAX_ACTION - 3));
+        let longer = format!("{long}a");
+        for (text, expected) in [
+            ("s3:GetObject", Ok((2, 10))),
+            ("Execute-API:Invoke", Ok((11, 7))),
+            ("a:b", Ok((1, 2))),
+            (&*long, Ok((2, MAX_ACTION - 2))),
+            (&*longer, Err(InvalidQuery::ActionTooLong)),
+            ("s3:", Err(InvalidQuery::Action)),
+            (":Get", Err(InvalidQuery::Action)),
+            ("s3", Err(InvalidQuery::Action)),
+            ("", Err(InvalidQuery::Action)),
+            ("s3:Get-Object", Err(InvalidQuery::Action)),
+            ("s3:Get*", Err(InvalidQuery::Action)),
+            ("s3::Get", Err(InvalidQuery::Action)),
+            ("s_3:Get", Err(InvalidQuery::Action)),
+            ("s3:Gét", Err(InvalidQuery::Action)),
+            ("s3:Get\0", Err(InvalidQuery::Action)),
+            ("s3 :Get", Err(InvalidQuery::Action)),
+        ] {
+            let mut buffer = [0; MAX_ACTION];
+            let found = lower_action(text, &mut buffer);
+            assert_eq!(found, expected, "{text:?}");
+            if found.is_ok() {
+                assert_eq!(buffer[..text.len()], *text.to_ascii_lowercase().as_bytes());
+            }
         }
-        mix(u64::from_le_bytes(*last));
-    } else if let (Some(first), Some(last)) = (bytes.first_chunk::<4>(), bytes.last_chunk::<4>()) {
-        let (first, last) = (u32::from_le_bytes(*first), u32::from_le_bytes(*last));
-        mix(u64::from(first) | u64::from(last) << 32);
-    } else {
-        mix(bytes.iter().fold(0, |word, byte| word << 8 | u64::from(*byte)));
     }
-    state = state.wrapping_mul(MULTIPLIER);
-    state ^ (state >> 32)
 }

@@ -6,8 +6,9 @@ use countersign_policy::condition::{Comparison, Operator};
 
 use super::conditions;
 use super::program::{CompiledPolicy, Op, Span, Statement, glob};
-use super::request::{Value, hash, value_hash};
+use super::request::Value;
 use super::resources::{Pattern, next_pattern};
+use super::words::{hash, value_hash};
 
 /// Of a statement: the actions that it may name, and what the request must have. Of a request: its action, and what it has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
