@@ -13,14 +13,14 @@ use http::{HeaderMap, Request, Response, header::AUTHORIZATION};
 use tonic::{body::Body, server::NamedService};
 use tower::Service;
 
-use crate::Fault;
+use crate::{Fault, incoming::Peer};
 
 /// Tells who calls. An implementation answers for one service.
 pub trait Authenticate: Clone + Send + Sync + 'static {
     /// Who calls, put into the request's extensions.
     type Caller: Clone + Send + Sync + 'static;
 
-    /// Who these headers show, for a call of `path`, which is `/<package>.<Service>/<Rpc>`.
+    /// Who these headers, and the certificate of `peer`, show, for a call of `path`, which is `/<package>.<Service>/<Rpc>`.
     ///
     /// # Errors
     /// UNAUTHENTICATED when there are no credentials, or bad ones.
@@ -28,6 +28,7 @@ pub trait Authenticate: Clone + Send + Sync + 'static {
         &self,
         path: &str,
         headers: &HeaderMap,
+        peer: Option<&Peer>,
     ) -> impl Future<Output = Result<Self::Caller, Fault>> + Send;
 }
 
@@ -71,8 +72,14 @@ where
         let ready = self.inner.clone();
         let mut inner = std::mem::replace(&mut self.inner, ready);
         let authenticator = self.authenticator.clone();
+        let peer = request.extensions().get::<Peer>().cloned();
+        if let Some(peer) = &peer {
+            // What tonic's own `remote_addr` looks for.
+            request.extensions_mut().insert(peer.tcp().clone());
+        }
         Box::pin(async move {
-            match authenticator.authenticate(request.uri().path(), request.headers()).await {
+            let path = request.uri().path();
+            match authenticator.authenticate(path, request.headers(), peer.as_ref()).await {
                 Ok(caller) => {
                     request.extensions_mut().insert(caller);
                     inner.call(request).await

@@ -3,13 +3,14 @@
 use std::{
     io,
     net::SocketAddr,
+    sync::Arc,
     time::{Duration, Instant},
 };
 
-use tokio::net::TcpListener;
+use tokio::{net::TcpListener, sync::Mutex};
 use tonic::{
     service::{Routes, RoutesBuilder},
-    transport::{Channel, Endpoint, Server, server::TcpIncoming},
+    transport::{Channel, Endpoint, Server},
 };
 use tonic_health::{
     ServingStatus,
@@ -17,7 +18,7 @@ use tonic_health::{
     server::HealthReporter,
 };
 
-use crate::Shutdown;
+use crate::{Shutdown, incoming::Incoming, listener::Listener, tls::Protocol};
 
 /// A drain that takes longer is cut off.
 const DRAIN: Duration = Duration::from_secs(10);
@@ -25,7 +26,8 @@ const DRAIN: Duration = Duration::from_secs(10);
 /// What a service adds to, before it is served.
 pub struct GrpcServer {
     routes: RoutesBuilder,
-    health: HealthReporter,
+    health: Health,
+    service_names: Vec<String>,
 }
 
 /// Why a server ended before it was told to.
@@ -85,7 +87,8 @@ impl GrpcServer {
 
         let mut routes = Routes::builder();
         routes.add_service(v1).add_service(v1alpha).add_service(health_service);
-        Ok(Self { routes, health })
+        let service_names = service_names.iter().map(|name| (*name).to_owned()).collect();
+        Ok(Self { routes, health: Health::new(health), service_names })
     }
 
     /// Where the service's own routes are added.
@@ -96,17 +99,20 @@ impl GrpcServer {
     /// Tells health what is served.
     #[must_use]
     pub fn health(&self) -> Health {
-        Health(self.health.clone())
+        self.health.clone()
     }
 
-    /// Serves until `shutdown`, then drains.
+    /// Serves until `shutdown`, then drains. Health says NOT_SERVING as soon as it is announced.
     ///
     /// # Errors
     /// When the transport fails.
-    pub async fn serve(self, listener: TcpListener, shutdown: Shutdown) -> Result<(), ServeError> {
+    pub async fn serve(
+        self,
+        listener: impl Into<Listener>,
+        shutdown: Shutdown,
+    ) -> Result<(), ServeError> {
         let signal = shutdown.clone();
-        // tonic sets the option only on sockets that come this way; without it Nagle and delayed acknowledgements cost 40 ms a call.
-        let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
+        let incoming = Incoming::new(listener.into(), Protocol::Grpc);
         let serving = Server::builder()
             .max_concurrent_streams(1024)
             .http2_keepalive_interval(Some(Duration::from_secs(30)))
@@ -119,8 +125,14 @@ impl GrpcServer {
             shutdown.wait().await;
             tokio::time::sleep(DRAIN).await;
         };
+        let leaving = async {
+            shutdown.announced().await;
+            self.health.leave(&self.service_names).await;
+            std::future::pending::<()>().await;
+        };
         tokio::select! {
             ended = serving => ended.map_err(ServeError::from),
+            () = leaving => Ok(()),
             () = cut_off => {
                 tracing::warn!("connections were still open {}s after the drain began", DRAIN.as_secs());
                 Ok(())
@@ -131,12 +143,23 @@ impl GrpcServer {
 
 /// Tells health what is served.
 #[derive(Clone)]
-pub struct Health(HealthReporter);
+pub struct Health {
+    reporter: HealthReporter,
+    /// Once the process is on its way out, nothing serves again.
+    leaving: Arc<Mutex<bool>>,
+}
 
 impl Health {
+    fn new(reporter: HealthReporter) -> Self {
+        Self { reporter, leaving: Arc::default() }
+    }
+
     /// The named services, and so the server, answer from now on.
     pub async fn serving(&self, service_names: &[&str]) {
-        self.set(service_names, ServingStatus::Serving).await;
+        let leaving = self.leaving.lock().await;
+        if !*leaving {
+            self.set(service_names, ServingStatus::Serving).await;
+        }
     }
 
     /// They do not.
@@ -144,11 +167,18 @@ impl Health {
         self.set(service_names, ServingStatus::NotServing).await;
     }
 
+    async fn leave(&self, service_names: &[String]) {
+        let mut leaving = self.leaving.lock().await;
+        *leaving = true;
+        let names: Vec<&str> = service_names.iter().map(String::as_str).collect();
+        self.set(&names, ServingStatus::NotServing).await;
+    }
+
     async fn set(&self, service_names: &[&str], status: ServingStatus) {
         for name in service_names {
-            self.0.set_service_status(*name, status).await;
+            self.reporter.set_service_status(*name, status).await;
         }
-        self.0.set_service_status("", status).await;
+        self.reporter.set_service_status("", status).await;
     }
 }
 
@@ -174,16 +204,30 @@ pub async fn wait_until_serving(
     service_name: &str,
     patience: Duration,
 ) -> Result<(), NotServing> {
-    let deadline = Instant::now() + patience;
     let not_serving = |last: String| NotServing {
         service_name: service_name.to_owned(),
         origin: origin.to_owned(),
         last,
     };
-    let mut health =
-        HealthClient::new(channel(origin).map_err(|error| not_serving(error.to_string()))?);
+    let channel = channel(origin).map_err(|error| not_serving(error.to_string()))?;
+    serving_on(channel, service_name, patience).await.map_err(not_serving)
+}
+
+/// Waits until `service_name` says SERVING over `channel`.
+///
+/// # Errors
+/// Its last word, when it has not said so within `patience`.
+pub async fn serving_on(
+    channel: Channel,
+    service_name: &str,
+    patience: Duration,
+) -> Result<(), String> {
+    let deadline = Instant::now() + patience;
+    let mut health = HealthClient::new(channel);
     loop {
         let request = HealthCheckRequest { service: service_name.to_owned() };
+        let mut request = tonic::Request::new(request);
+        request.set_timeout(patience.max(Duration::from_millis(100)));
         let last = match health.check(request).await {
             Ok(answer)
                 if answer.get_ref().status() == health_check_response::ServingStatus::Serving =>
@@ -194,7 +238,7 @@ pub async fn wait_until_serving(
             Err(status) => status.message().to_owned(),
         };
         if Instant::now() >= deadline {
-            return Err(not_serving(last));
+            return Err(last);
         }
         tokio::time::sleep(Duration::from_millis(5)).await;
     }

@@ -1,7 +1,7 @@
 //! Service identities: how the parts of one Countersign know each other. They are never Countersign tokens, so nothing is circular.
 //!
 //! In one process (`up`) an identity is a secret made at random at each start, and sent as metadata over loopback. Between
-//! machines it will be a client certificate; until then nothing listens beyond loopback.
+//! machines it is the SPIFFE id of a client certificate.
 
 use std::fmt;
 
@@ -9,8 +9,14 @@ use aws_lc_rs::rand;
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use http::HeaderMap;
 use subtle::ConstantTimeEq;
-use tonic::{Request, Status, metadata::MetadataValue, service::Interceptor};
+use tonic::{Request, Status, metadata::MetadataValue, service::Interceptor, transport::Channel};
 use zeroize::Zeroizing;
+
+use crate::{
+    dial::{self, DialError, Trust},
+    incoming::Peer,
+    tls::{Part, Tls, TrustDomain},
+};
 
 /// The metadata key that carries a service's secret.
 pub const METADATA_KEY: &str = "x-countersign-service";
@@ -26,10 +32,16 @@ pub enum ServiceName {
 
 impl fmt::Display for ServiceName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Decision => "decision",
-            Self::Gateway => "gateway",
-        })
+        self.part().fmt(f)
+    }
+}
+
+impl ServiceName {
+    fn part(self) -> Part {
+        match self {
+            Self::Decision => Part::Decision,
+            Self::Gateway => Part::Gateway,
+        }
     }
 }
 
@@ -67,44 +79,70 @@ pub struct NoRandomness;
 
 /// The identities that a service accepts.
 #[derive(Clone, Debug, Default)]
-pub struct ServiceIdentities(Vec<(ServiceName, ServiceSecret)>);
+pub struct ServiceIdentities {
+    secrets: Vec<(ServiceName, ServiceSecret)>,
+    certificates: Vec<(ServiceName, String)>,
+}
 
 impl ServiceIdentities {
     /// Accepts `secret` as `name`.
     #[must_use]
     pub fn accept(mut self, name: ServiceName, secret: ServiceSecret) -> Self {
-        self.0.push((name, secret));
+        self.secrets.push((name, secret));
         self
     }
 
-    /// Which service these headers show. `Ok(None)` when they claim none.
+    /// Accepts the certificate of `name` in `trust_domain`.
+    #[must_use]
+    pub fn accept_certificate(mut self, name: ServiceName, trust_domain: &TrustDomain) -> Self {
+        self.certificates.push((name, trust_domain.id_of(name.part())));
+        self
+    }
+
+    /// Which service these headers, or the certificate of `peer`, show. `Ok(None)` when they claim none.
     ///
     /// # Errors
-    /// When they carry a secret that is nobody's, or more than one.
-    pub fn identify(&self, headers: &HeaderMap) -> Result<Option<ServiceName>, UnknownService> {
+    /// When they carry a secret that is nobody's, or more than one identity.
+    pub fn identify(
+        &self,
+        headers: &HeaderMap,
+        peer: Option<&Peer>,
+    ) -> Result<Option<ServiceName>, UnknownService> {
+        let certified = peer.and_then(Peer::spiffe_id).and_then(|id| self.certified(id));
         let mut values = headers.get_all(METADATA_KEY).iter();
         let Some(value) = values.next() else {
-            return Ok(None);
+            return Ok(certified);
         };
-        if values.next().is_some() {
+        // Of two identities one would have to be ignored.
+        if values.next().is_some() || certified.is_some() {
             return Err(UnknownService);
         }
-        self.0
+        self.secrets
             .iter()
             .find(|(_, secret)| secret.matches(value.as_bytes()))
             .map(|(name, _)| Some(*name))
             .ok_or(UnknownService)
     }
+
+    fn certified(&self, id: &str) -> Option<ServiceName> {
+        self.certificates.iter().find(|(_, accepted)| accepted == id).map(|(name, _)| *name)
+    }
 }
 
 /// A service secret that is nobody's.
 #[derive(Debug, thiserror::Error)]
-#[error("`{METADATA_KEY}` is no service's secret")]
+#[error("`{METADATA_KEY}` is no service's secret, or one of two identities in one call")]
 pub struct UnknownService;
 
-/// Sends a service's secret with every call.
+/// Who we are, towards another part: a secret that is sent with every call, or the certificate that every connection shows.
 #[derive(Clone)]
-pub struct ServiceCredential(MetadataValue<tonic::metadata::Ascii>);
+pub struct ServiceCredential(Credential);
+
+#[derive(Clone)]
+enum Credential {
+    Secret(MetadataValue<tonic::metadata::Ascii>),
+    Certificate(Tls),
+}
 
 impl ServiceCredential {
     /// Speaks with `secret`.
@@ -114,7 +152,35 @@ impl ServiceCredential {
         let mut value = MetadataValue::try_from(secret.0.as_str())
             .unwrap_or_else(|_| MetadataValue::from_static(""));
         value.set_sensitive(true);
-        Self(value)
+        Self(Credential::Secret(value))
+    }
+
+    /// Shows the certificate of `tls`.
+    #[must_use]
+    pub fn certificate(tls: Tls) -> Self {
+        Self(Credential::Certificate(tls))
+    }
+
+    /// The certificate, where it is one.
+    #[must_use]
+    pub fn tls(&self) -> Option<&Tls> {
+        match &self.0 {
+            Credential::Secret(_) => None,
+            Credential::Certificate(tls) => Some(tls),
+        }
+    }
+
+    /// A channel to `part`, at one of its addresses, which stand with commas between them. It must show that it is that part, unless it
+    /// is on loopback, in clear.
+    ///
+    /// # Errors
+    /// See [`DialError`].
+    pub fn channel(&self, part: Part, origins: &str) -> Result<Channel, DialError> {
+        let trust = match self.tls() {
+            Some(tls) => Trust::Part(part, tls.clone()),
+            None => Trust::Nobody,
+        };
+        dial::channel(origins, trust)
     }
 }
 
@@ -126,7 +192,13 @@ impl fmt::Debug for ServiceCredential {
 
 impl Interceptor for ServiceCredential {
     fn call(&mut self, mut request: Request<()>) -> Result<Request<()>, Status> {
-        request.metadata_mut().insert(METADATA_KEY, self.0.clone());
+        match &self.0 {
+            Credential::Secret(value) => {
+                request.metadata_mut().insert(METADATA_KEY, value.clone());
+            }
+            // The connection has shown it.
+            Credential::Certificate(_) => {}
+        }
         Ok(request)
     }
 }
@@ -151,13 +223,39 @@ mod tests {
         let identities = ServiceIdentities::default()
             .accept(ServiceName::Gateway, gateway.clone())
             .accept(ServiceName::Decision, decision.clone());
-        let identify = |values: &[&str]| identities.identify(&headers(values)).ok();
+        let identify = |values: &[&str]| identities.identify(&headers(values), None).ok();
         assert_eq!(identify(&[]), Some(None));
         assert_eq!(identify(&[&gateway.0]), Some(Some(ServiceName::Gateway)));
         assert_eq!(identify(&[&decision.0]), Some(Some(ServiceName::Decision)));
         assert_eq!(identify(&[&stranger.0]), None);
         assert_eq!(identify(&[""]), None);
         assert_eq!(identify(&[&gateway.0, &gateway.0]), None);
+    }
+
+    #[test]
+    fn a_service_is_known_by_its_certificate() {
+        let domain: TrustDomain = "example.org".parse().unwrap();
+        let secret = ServiceSecret::generate().unwrap();
+        let identities = ServiceIdentities::default()
+            .accept(ServiceName::Decision, secret.clone())
+            .accept_certificate(ServiceName::Gateway, &domain);
+        let check = |id: &str, values: &[&str], expected: Option<Option<ServiceName>>| {
+            let peer = Peer::with_spiffe_id(id);
+            let found = identities.identify(&headers(values), Some(&peer)).ok();
+            assert_eq!(found, expected, "{id} {values:?}");
+        };
+        let gateway = "spiffe://example.org/countersign/gateway";
+        check(gateway, &[], Some(Some(ServiceName::Gateway)));
+        check(gateway, &[&secret.0], None);
+        check("spiffe://example.org/countersign/decision", &[], Some(None));
+        check("spiffe://example.com/countersign/gateway", &[], Some(None));
+        check("spiffe://example.org/countersign/gateway/", &[], Some(None));
+        check("spiffe://example.org/ns/web/sa/envoy", &[], Some(None));
+        check(
+            "spiffe://example.org/ns/web/sa/envoy",
+            &[&secret.0],
+            Some(Some(ServiceName::Decision)),
+        );
     }
 
     #[test]

@@ -1,14 +1,19 @@
-//! The process kit of every service: configuration of listeners, service identity, authentication of callers, health,
+//! The process kit of every service: listeners, TLS, service identity, calls to other services, authentication of callers, health,
 //! reflection, error shape, shutdown, logs. It knows how a Countersign process behaves, and nothing of what it decides.
 
 pub mod authn;
+pub mod dial;
 pub mod fault;
 pub mod grpc;
 pub mod identity;
+pub mod incoming;
 pub mod listener;
 pub mod shutdown;
 pub mod telemetry;
+pub mod tls;
 
 pub use fault::Fault;
 pub use identity::{ServiceCredential, ServiceIdentities, ServiceName, ServiceSecret};
+pub use listener::Listener;
 pub use shutdown::Shutdown;
+pub use tls::Tls;

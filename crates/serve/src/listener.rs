@@ -4,7 +4,42 @@ use std::{io, net::SocketAddr};
 
 use tokio::net::TcpListener;
 
-/// Binds `address`. Port 0 takes any free one.
+use crate::tls::Tls;
+
+/// A socket, and what is spoken on it.
+#[derive(Debug)]
+pub struct Listener {
+    pub(crate) socket: TcpListener,
+    pub(crate) tls: Option<Tls>,
+}
+
+impl From<TcpListener> for Listener {
+    /// In clear.
+    fn from(socket: TcpListener) -> Self {
+        Self { socket, tls: None }
+    }
+}
+
+impl Listener {
+    /// The address that the socket took.
+    ///
+    /// # Errors
+    /// When the system does not know it.
+    pub fn local_addr(&self) -> io::Result<SocketAddr> {
+        self.socket.local_addr()
+    }
+
+    /// `https://`, or `http://` in clear, and the address that the socket took.
+    ///
+    /// # Errors
+    /// When the system does not know it.
+    pub fn origin(&self) -> io::Result<String> {
+        let scheme = if self.tls.is_some() { "https" } else { "http" };
+        Ok(format!("{scheme}://{}", self.local_addr()?))
+    }
+}
+
+/// Binds `address` for what is spoken in clear. Port 0 takes any free one.
 ///
 /// # Errors
 /// Beyond loopback, since without TLS a bearer token would cross the network in the clear; and when the address is taken or
@@ -13,6 +48,27 @@ pub async fn bind(address: SocketAddr) -> Result<TcpListener, BindError> {
     if !address.ip().is_loopback() {
         return Err(BindError::NotLoopback { address });
     }
+    bind_any(address).await
+}
+
+/// Binds `address` for TLS, or, without `tls`, in clear on loopback; `in_clear` says that the operator wants it in clear beyond loopback
+/// too, on a network where something else encrypts.
+///
+/// # Errors
+/// As [`bind`].
+pub async fn bind_with(
+    address: SocketAddr,
+    tls: Option<Tls>,
+    in_clear: bool,
+) -> Result<Listener, BindError> {
+    let socket = match tls {
+        None if !in_clear => bind(address).await?,
+        Some(_) | None => bind_any(address).await?,
+    };
+    Ok(Listener { socket, tls })
+}
+
+async fn bind_any(address: SocketAddr) -> Result<TcpListener, BindError> {
     TcpListener::bind(address).await.map_err(|source| BindError::Io { address, source })
 }
 
@@ -21,7 +77,7 @@ pub async fn bind(address: SocketAddr) -> Result<TcpListener, BindError> {
 pub enum BindError {
     /// Without TLS, loopback alone.
     #[error(
-        "refusing to listen on `{address}`: beyond loopback only with TLS, which is not there yet; use 127.0.0.1 or [::1]"
+        "refusing to listen on `{address}` in clear: beyond loopback only with TLS (a certificate and its key); or use 127.0.0.1 or [::1]"
     )]
     NotLoopback {
         /// What was asked for.
@@ -42,7 +98,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn loopback_alone() {
+    async fn loopback_alone_in_clear() {
         for (address, bound) in [
             ("127.0.0.1:0", true),
             ("0.0.0.0:0", false),
@@ -52,7 +108,10 @@ mod tests {
         ] {
             let address: SocketAddr = address.parse().unwrap();
             assert_eq!(bind(address).await.is_ok(), bound, "{address}");
+            assert_eq!(bind_with(address, None, false).await.is_ok(), bound, "{address}");
         }
+        let anywhere = "0.0.0.0:0".parse().unwrap();
+        assert!(bind_with(anywhere, None, true).await.is_ok());
     }
 
     #[tokio::test]

@@ -5,6 +5,7 @@ use std::{net::IpAddr, sync::Arc, time::Instant};
 use countersign_serve::{
     Fault, ServiceIdentities, ServiceName,
     authn::{Authenticate, bearer, missing_credentials},
+    incoming::Peer,
 };
 use countersign_token::SignedToken;
 use http::HeaderMap;
@@ -67,9 +68,14 @@ impl Authenticate for Door {
     type Caller = Admitted;
 
     // No RPC is open to strangers, so the path does not matter.
-    async fn authenticate(&self, _path: &str, headers: &HeaderMap) -> Result<Admitted, Fault> {
+    async fn authenticate(
+        &self,
+        _path: &str,
+        headers: &HeaderMap,
+        peer: Option<&Peer>,
+    ) -> Result<Admitted, Fault> {
         let deadline = self.decider.deadline(headers);
-        let (caller, signed) = self.caller(headers, deadline).await?;
+        let (caller, signed) = self.caller(headers, peer, deadline).await?;
         Ok(Admitted { caller, deadline, signed })
     }
 }
@@ -78,9 +84,10 @@ impl Door {
     async fn caller(
         &self,
         headers: &HeaderMap,
+        peer: Option<&Peer>,
         deadline: Instant,
     ) -> Result<(Caller, Option<SignedToken>), Fault> {
-        let service = self.identities.identify(headers);
+        let service = self.identities.identify(headers, peer);
         let service = service
             .map_err(|error| Fault::unauthenticated("InvalidServiceIdentity", error.to_string()))?;
         match (service, bearer(headers)?) {

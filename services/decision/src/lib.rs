@@ -6,8 +6,7 @@
 //! A call reads downward: `authn` (who calls) → `grpc` → `convert` → `check` or `assume_role` → `convert` → `grpc`; `error` makes
 //! the Status.
 //!
-//! It is run by `countersign up`. A process of its own needs mutual TLS towards the store, which is not there yet: hence no
-//! `main.rs`.
+//! It is run by `countersign up`, and by `main.rs` as a process of its own.
 
 use std::time::Duration;
 
@@ -19,9 +18,11 @@ use countersign_replica::Replica;
 use countersign_serve::{
     Shutdown,
     authn::Authenticated,
-    grpc::{self as kit, GrpcServer, Health, ServeError},
+    dial::DialError,
+    grpc::{GrpcServer, Health, ServeError},
+    listener::Listener,
+    tls::Part,
 };
-use tokio::net::TcpListener;
 
 use log::DecisionLog;
 
@@ -59,14 +60,9 @@ pub const ENVOY_SERVICE_NAME: &str = "envoy.service.auth.v3.Authorization";
 /// Why the service ended before it was told to.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The policy store's origin is no URI.
-    #[error("the policy store's origin `{origin}` is no URI: {source}")]
-    Origin {
-        /// What was given.
-        origin: String,
-        /// What is wrong with it.
-        source: tonic::transport::Error,
-    },
+    /// The policy store cannot be called.
+    #[error("the policy store cannot be called: {0}")]
+    Dial(#[from] DialError),
     /// The decision log cannot be opened.
     #[error(transparent)]
     Log(#[from] LogError),
@@ -78,12 +74,14 @@ pub enum Error {
 /// Serves until `shutdown`. NOT_SERVING until the first snapshot has arrived.
 ///
 /// # Errors
-/// When the store's origin is no URI, or the transport fails. A store that is away is no error: the service waits for it, and once it
+/// When the store's address is none, or the transport fails. A store that is away is no error: the service waits for it, and once it
 /// holds a snapshot goes on without it.
-pub async fn serve(config: Config, listener: TcpListener, shutdown: Shutdown) -> Result<(), Error> {
-    let channel = |origin: &String| {
-        kit::channel(origin).map_err(|source| Error::Origin { origin: origin.clone(), source })
-    };
+pub async fn serve(
+    config: Config,
+    listener: impl Into<Listener>,
+    shutdown: Shutdown,
+) -> Result<(), Error> {
+    let channel = |origin: &String| config.credential.channel(Part::PolicyStore, origin);
     let store = channel(&config.policy_store)?;
     let more: Vec<_> = config.more_policy_stores.iter().map(channel).collect::<Result<_, _>>()?;
     let log = config.decision_log.as_ref().map(DecisionLog::open).transpose()?.unwrap_or_default();

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use countersign_serve::{
     Fault, ServiceIdentities, ServiceName,
     authn::{Authenticate, bearer, missing_credentials},
+    incoming::Peer,
 };
 use countersign_token::{Expected, VerifiedToken, verify};
 use http::HeaderMap;
@@ -51,11 +52,17 @@ impl Door {
         Self { issuer: issuer.into(), identities, keys }
     }
 
-    fn caller(&self, path: &str, headers: &HeaderMap, now: i64) -> Result<Caller, Fault> {
+    fn caller(
+        &self,
+        path: &str,
+        headers: &HeaderMap,
+        peer: Option<&Peer>,
+        now: i64,
+    ) -> Result<Caller, Fault> {
         if matches!(path, EXCHANGE_PATH | CHALLENGE_PATH) {
             return Ok(Caller::Unproven);
         }
-        let service = self.identities.identify(headers);
+        let service = self.identities.identify(headers, peer);
         let service = service
             .map_err(|error| Fault::unauthenticated("InvalidServiceIdentity", error.to_string()))?;
         match (service, bearer(headers)?) {
@@ -84,8 +91,13 @@ impl Door {
 impl Authenticate for Door {
     type Caller = Caller;
 
-    async fn authenticate(&self, path: &str, headers: &HeaderMap) -> Result<Caller, Fault> {
-        self.caller(path, headers, clock::now())
+    async fn authenticate(
+        &self,
+        path: &str,
+        headers: &HeaderMap,
+        peer: Option<&Peer>,
+    ) -> Result<Caller, Fault> {
+        self.caller(path, headers, peer, clock::now())
     }
 }
 
@@ -106,7 +118,7 @@ mod tests {
         let (replica, _follower) = Replica::new("test", &[]);
         let door = Door::new("http://127.0.0.1:7400", identities, Arc::new(Keys::new(replica)));
         let check = |path: &str, headers: &HeaderMap, expected: Result<&str, &str>| {
-            let found = door.caller(path, headers, 0);
+            let found = door.caller(path, headers, None, 0);
             let found = found.as_ref().map(|caller| match caller {
                 Caller::Unproven => "unproven",
                 Caller::Service(_) => "service",
@@ -137,7 +149,7 @@ mod tests {
             check(&path, &stranger, Err("InvalidServiceIdentity"));
             check(&path, &service, Ok("service"));
             check(&path, &both, Err("InvalidServiceIdentity"));
-            assert!(door.caller(&path, &token, 0).is_err());
+            assert!(door.caller(&path, &token, None, 0).is_err());
         }
     }
 }

@@ -19,14 +19,12 @@ pub enum Error {
     /// The configuration contradicts itself.
     #[error(transparent)]
     Config(#[from] ConfigError),
-    /// An origin of another service is no URI.
-    #[error("`{origin}` is no origin of a service: {error}")]
-    Origin {
-        /// What was given.
-        origin: String,
-        /// What is wrong with it.
-        error: String,
-    },
+    /// Another service cannot be called.
+    #[error("another service cannot be called: {0}")]
+    Dial(#[from] countersign_serve::dial::DialError),
+    /// The library refuses what HTTPS to STS is configured with.
+    #[error("TLS towards STS cannot be used: {0}")]
+    Tls(#[from] rustls::Error),
     /// The gateway has no signing key, and will not get one.
     #[error(transparent)]
     Key(#[from] crate::keys::NoKey),

@@ -5,8 +5,7 @@
 //! Watch here carries signing keys alone. (Revocations come with their RPCs, access keys' owners with a memory of derived keys; until
 //! then an access key's standing is asked for at each use.)
 //!
-//! There is no binary of its own yet: a service that runs alone needs certificates to be known by, which come later; `countersign up`
-//! runs this library as it is.
+//! It is run by `countersign up`, and by `main.rs` as a process of its own.
 
 pub mod answered;
 pub mod authn;
@@ -36,11 +35,10 @@ use countersign_proto::{
 };
 use countersign_replica::Replica;
 use countersign_serve::{
-    ServiceCredential, Shutdown,
-    authn::Authenticated,
-    grpc::{GrpcServer, channel},
+    ServiceCredential, Shutdown, authn::Authenticated, grpc::GrpcServer, listener::Listener,
+    tls::Part,
 };
-use tokio::{net::TcpListener, task::JoinSet};
+use tokio::task::JoinSet;
 use tonic::{service::interceptor::InterceptedService, transport::Channel};
 
 use authn::Door;
@@ -51,6 +49,7 @@ use grpc::Grpc;
 use keys::Keys;
 use proof::sts::StsVerifier;
 use replay::Claims;
+use upstream::Upstream;
 
 pub use config::{Config, ConfigError};
 pub use endpoints::{StsEndpoint, StsEndpointError};
@@ -67,9 +66,9 @@ const MAX_CLAIMS: usize = 100_000;
 /// The gateway's sockets, bound before anything else starts.
 pub struct Listeners {
     /// For gRPC.
-    pub grpc: TcpListener,
+    pub grpc: Listener,
     /// For HTTP.
-    pub http: TcpListener,
+    pub http: Listener,
 }
 
 /// Runs a gateway until `shutdown`, then drains it. It says SERVING once its signing key is known to those who verify.
@@ -78,13 +77,14 @@ pub struct Listeners {
 /// When the configuration contradicts itself, the store refuses the signing key, or a socket fails.
 pub async fn serve(config: Config, listeners: Listeners, shutdown: Shutdown) -> Result<(), Error> {
     let endpoints = config.allow_list()?;
-    let store_channel = connect(&config.policy_store)?;
+    let upstream = Upstream::unconnected(config.credential.tls())?;
+    let store_channel = config.credential.channel(Part::PolicyStore, &config.policy_store)?;
     let store: StoreClient = PolicyStoreServiceClient::with_interceptor(
         store_channel.clone(),
         config.credential.clone(),
     );
     let decision = DecisionServiceClient::with_interceptor(
-        connect(&config.decision)?,
+        config.credential.channel(Part::Decision, &config.decision)?,
         config.credential.clone(),
     );
 
@@ -93,7 +93,7 @@ pub async fn serve(config: Config, listeners: Listeners, shutdown: Shutdown) -> 
     let exchange = Arc::new(Exchange {
         issuer: config.issuer.clone(),
         partition: config.partition.clone(),
-        sts: StsVerifier::new(config.issuer.clone(), endpoints),
+        sts: StsVerifier::new(config.issuer.clone(), endpoints, upstream),
         claims: Claims::new(MAX_CLAIMS),
         decision,
         store: store.clone(),
@@ -138,9 +138,4 @@ pub async fn serve(config: Config, listeners: Listeners, shutdown: Shutdown) -> 
         served = serving => served.map(|_| ()),
         error = no_key => Err(error),
     }
-}
-
-fn connect(origin: &str) -> Result<Channel, Error> {
-    channel(origin)
-        .map_err(|error| Error::Origin { origin: origin.to_owned(), error: error.to_string() })
 }

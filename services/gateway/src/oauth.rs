@@ -1,6 +1,6 @@
 //! The HTTP port's public half: the keys, and whether the gateway is well. The rest of OAuth comes later.
 
-use std::{future::IntoFuture, io, sync::Arc, time::Duration};
+use std::{future::IntoFuture, io, net::SocketAddr, sync::Arc, time::Duration};
 
 use axum::{
     Router,
@@ -11,10 +11,13 @@ use axum::{
     },
     response::IntoResponse,
     routing::get,
-    serve::ListenerExt,
+    serve::Listener as Sockets,
 };
-use countersign_serve::Shutdown;
-use tokio::net::TcpListener;
+use countersign_serve::{
+    Listener, Shutdown,
+    incoming::{Connection, Incoming},
+    tls::Protocol,
+};
 
 use crate::{clock, keys::Keys};
 
@@ -47,12 +50,9 @@ async fn healthz(State(keys): State<Arc<Keys>>) -> impl IntoResponse {
 ///
 /// # Errors
 /// When the socket fails.
-pub async fn serve(router: Router, listener: TcpListener, shutdown: Shutdown) -> io::Result<()> {
+pub async fn serve(router: Router, listener: Listener, shutdown: Shutdown) -> io::Result<()> {
     let signal = shutdown.clone();
-    // Nagle's algorithm against delayed acknowledgements would cost 40 ms a call. A socket without the option still serves.
-    let listener = listener.tap_io(|socket| {
-        let _ = socket.set_nodelay(true);
-    });
+    let listener = Accepting(Incoming::new(listener, Protocol::Http));
     let serving =
         axum::serve(listener, router).with_graceful_shutdown(async move { signal.wait().await });
     let cut_off = async {
@@ -62,5 +62,21 @@ pub async fn serve(router: Router, listener: TcpListener, shutdown: Shutdown) ->
     tokio::select! {
         ended = serving.into_future() => ended,
         () = cut_off => Ok(()),
+    }
+}
+
+/// Our connections, as axum takes them.
+struct Accepting(Incoming);
+
+impl Sockets for Accepting {
+    type Io = Connection;
+    type Addr = Option<SocketAddr>;
+
+    async fn accept(&mut self) -> (Connection, Option<SocketAddr>) {
+        self.0.accept().await
+    }
+
+    fn local_addr(&self) -> io::Result<Option<SocketAddr>> {
+        self.0.local_addr().map(Some)
     }
 }

@@ -1,5 +1,5 @@
-//! The HTTP client that speaks to STS: HTTP/1.1 alone, Mozilla's roots alone, no redirects, no proxies, one short deadline, a bounded
-//! answer. AWS's own host names must not lead to a private address; where the operator points, they may.
+//! The HTTP client that speaks to STS: HTTP/1.1 alone, Mozilla's roots alone for AWS's own hosts, no redirects, no proxies, one short
+//! deadline, a bounded answer. AWS's own host names must not lead to a private address; where the operator points, they may.
 //!
 //! It carries what the proof's parser has rebuilt, and judges nothing.
 
@@ -13,6 +13,7 @@ use std::{
 };
 
 use bytes::Bytes;
+use countersign_serve::Tls;
 use countersign_sigv4::OutgoingRequest;
 use http::{HeaderName, HeaderValue, Request, Uri, header::CONTENT_TYPE};
 use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
@@ -27,6 +28,7 @@ use hyper_util::{
     },
     rt::{TokioExecutor, TokioTimer},
 };
+use rustls::RootCertStore;
 use tokio::sync::Semaphore;
 use tower::Service;
 
@@ -83,9 +85,12 @@ pub enum NoAnswer {
 }
 
 impl Upstream {
-    /// A client, with no connections yet.
-    #[must_use]
-    pub fn unconnected() -> Self {
+    /// A client, with no connections yet. Where the operator points, the authorities of `own` are believed too: our own STS may have a
+    /// certificate of theirs.
+    ///
+    /// # Errors
+    /// When the library refuses.
+    pub fn unconnected(own: Option<&Tls>) -> Result<Self, rustls::Error> {
         // `enforce_http(false)` lets `https` through to the TLS layer above.
         let mut public = HttpConnector::new_with_resolver(PublicResolver(GaiResolver::new()));
         public.enforce_http(false);
@@ -99,16 +104,17 @@ impl Upstream {
             .https_only()
             .enable_http1()
             .wrap_connector(public);
-        let operator = HttpsConnectorBuilder::new()
-            .with_webpki_roots()
-            .https_or_http()
-            .enable_http1()
-            .wrap_connector(operator);
-        Self {
+        let roots = RootCertStore::from_iter(webpki_roots::TLS_SERVER_ROOTS.iter().cloned());
+        let https = match own {
+            Some(tls) => HttpsConnectorBuilder::new().with_tls_config(tls.https_client(roots)?),
+            None => HttpsConnectorBuilder::new().with_webpki_roots(),
+        };
+        let operator = https.https_or_http().enable_http1().wrap_connector(operator);
+        Ok(Self {
             public: builder().build(public),
             operator: builder().build(operator),
             in_flight: Semaphore::new(MAX_IN_FLIGHT),
-        }
+        })
     }
 
     /// Sends `request` to `endpoint`, whose origin is ours, and reads the whole answer.

@@ -6,6 +6,7 @@ use countersign_replica::{Revision, records};
 use countersign_serve::{
     Fault, ServiceIdentities, ServiceName,
     authn::{Authenticate, bearer, missing_credentials},
+    incoming::Peer,
 };
 use countersign_store::Store;
 use countersign_token::{
@@ -48,10 +49,15 @@ pub struct Authenticator {
 impl Authenticate for Authenticator {
     type Caller = Caller;
 
-    async fn authenticate(&self, _path: &str, headers: &HeaderMap) -> Result<Caller, Fault> {
+    async fn authenticate(
+        &self,
+        _path: &str,
+        headers: &HeaderMap,
+        peer: Option<&Peer>,
+    ) -> Result<Caller, Fault> {
         let service = self
             .identities
-            .identify(headers)
+            .identify(headers, peer)
             .map_err(|error| Fault::unauthenticated("InvalidServiceIdentity", error.to_string()))?;
         let token = bearer(headers)?;
         match (service, token) {

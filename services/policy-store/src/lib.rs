@@ -38,10 +38,10 @@ use countersign_serve::{
     Shutdown,
     authn::Authenticated,
     grpc::{GrpcServer, ServeError},
+    listener::Listener,
 };
 use countersign_store::{Store, StoreError};
 use prost_types::Timestamp;
-use tokio::net::TcpListener;
 
 pub use account::ADMINISTRATOR;
 use audit::trail::{self, Trail};
@@ -110,7 +110,11 @@ pub enum Error {
 ///
 /// # Errors
 /// See [`Error`].
-pub async fn serve(config: Config, listener: TcpListener, shutdown: Shutdown) -> Result<(), Error> {
+pub async fn serve(
+    config: Config,
+    listener: impl Into<Listener>,
+    shutdown: Shutdown,
+) -> Result<(), Error> {
     fs::DirBuilder::new()
         .recursive(true)
         .mode(0o700)

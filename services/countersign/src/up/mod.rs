@@ -282,7 +282,10 @@ async fn start_on(
         sts_endpoints,
         name: "gateway".to_owned(),
     };
-    let sockets = countersign_gateway::Listeners { grpc: listeners.gateway, http: listeners.http };
+    let sockets = countersign_gateway::Listeners {
+        grpc: listeners.gateway.into(),
+        http: listeners.http.into(),
+    };
     services.start("token gateway", |shutdown| async {
         Ok(countersign_gateway::serve(config, sockets, shutdown).await?)
     });

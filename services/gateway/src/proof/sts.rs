@@ -54,10 +54,10 @@ impl CheckedProof {
 }
 
 impl StsVerifier {
-    /// A verifier for proofs made for `issuer`.
+    /// A verifier for proofs made for `issuer`, which asks through `upstream`.
     #[must_use]
-    pub fn new(issuer: String, endpoints: AllowList) -> Self {
-        Self { issuer, endpoints, upstream: Upstream::unconnected() }
+    pub fn new(issuer: String, endpoints: AllowList, upstream: Upstream) -> Self {
+        Self { issuer, endpoints, upstream }
     }
 
     /// All that can be said of a proof without asking anybody. `challenge` is the one that was given for it, if one was.

@@ -86,7 +86,7 @@ impl Rpcs for DecisionService {
     const NAME: &'static str = "countersign.decision.v1.DecisionService";
 
     fn call(self: Arc<Self>, rpc: &str, request: Request<Body>) -> Answer {
-        match (self.identities.identify(request.headers()), rpc) {
+        match (self.identities.identify(request.headers(), None), rpc) {
             (Ok(Some(ServiceName::Gateway)), "AuthorizeAssumeRole") => {
                 rpc::unary(request, move |ask| {
                     let verdict = self.judge.lock().unwrap()(&ask);

@@ -240,7 +240,7 @@ impl Rpcs for Store {
     const NAME: &'static str = "countersign.policy.v1.PolicyStoreService";
 
     fn call(self: Arc<Self>, rpc: &str, request: Request<Body>) -> Answer {
-        match self.identities.identify(request.headers()) {
+        match self.identities.identify(request.headers(), None) {
             Ok(Some(ServiceName::Gateway)) => {}
             _ => return rpc::status(Status::unauthenticated("not the gateway")),
         }

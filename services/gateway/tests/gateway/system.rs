@@ -156,7 +156,8 @@ async fn start_gateway(
         name: "gateway".into(),
     };
     let (trigger, shutdown) = shutdown::channel();
-    let task = tokio::spawn(serve(config, Listeners { grpc, http }, shutdown));
+    let task =
+        tokio::spawn(serve(config, Listeners { grpc: grpc.into(), http: http.into() }, shutdown));
     let channel = channel(&origin).unwrap();
     Gateway { issuer, origin, channel, trigger, task }
 }
