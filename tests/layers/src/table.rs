@@ -37,6 +37,8 @@ pub const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("harness", &["countersign", "policy", "proto", "serve", "evaluator", "sigv4", "token"]),
     ("e2e", &["harness", "proto", "sigv4", "token"]),
     ("layers", &[]),
+    // It starts the decision service as a process of its own.
+    ("load", &["decision", "proto", "serve", "token"]),
 ];
 
 /// Values in, values out: no runtime, no network, no clock, no environment, no logging.
@@ -51,8 +53,9 @@ pub const IMPURE: &[&str] = &[
 /// The services; only [`ALL_IN_ONE`] may import them.
 pub const SERVICES: &[&str] = &["policy-store", "decision", "gateway", "countersign"];
 
-/// What may import a service: the all-in-one binary, and the test harness, which is the same on free ports.
-pub const ALL_IN_ONE: &[&str] = &["countersign", "harness"];
+/// What may import a service: the all-in-one binary; the test harness, which is the same on free ports; and the load program, which
+/// starts what it measures.
+pub const ALL_IN_ONE: &[&str] = &["countersign", "harness", "load"];
 
 /// The heavy packages of which the binary holds exactly one version.
 pub const ONE_VERSION: &[&str] =
