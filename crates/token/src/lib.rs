@@ -3,14 +3,18 @@
 //! Knows the form of a Countersign token (RFC 9068 `at+jwt`, ES256, at most 4 KiB), what makes one acceptable, and how an
 //! `ExchangeRequest` is bound to the proof that travels with it. `now` is always an argument, in seconds since 1970.
 //!
+//! Knows as well what makes a JWT of a configured issuer acceptable (`jwt`): AWS STS's web identity tokens, those of EKS's service
+//! accounts, and of OIDC issuers.
+//!
 //! Declines to know: the clock, the network, where public keys come from, which `jti`s and roles are revoked (each use asks
-//! elsewhere), and every token that Countersign itself did not sign.
+//! elsewhere), and which issuers there are.
 
 pub mod binding;
 mod canonical;
 pub mod claims;
 mod ecdsa;
 mod json;
+pub mod jwt;
 pub mod key;
 pub mod keyset;
 pub mod mint;
