@@ -7,6 +7,8 @@ use std::{
     time::{Duration, Instant},
 };
 
+use prost::Message;
+use prost_types::FileDescriptorSet;
 use tokio::{net::TcpListener, sync::Mutex};
 use tonic::{
     service::{Routes, RoutesBuilder},
@@ -18,7 +20,13 @@ use tonic_health::{
     server::HealthReporter,
 };
 
-use crate::{Shutdown, incoming::Incoming, listener::Listener, tls::Protocol};
+use crate::{
+    Shutdown,
+    incoming::Incoming,
+    listener::Listener,
+    telemetry::{Metrics, Observe},
+    tls::Protocol,
+};
 
 /// A drain that takes longer is cut off.
 const DRAIN: Duration = Duration::from_secs(10);
@@ -28,6 +36,9 @@ pub struct GrpcServer {
     routes: RoutesBuilder,
     health: Health,
     service_names: Vec<String>,
+    /// Of every RPC that is served: `/package.Service/Rpc`.
+    paths: Vec<String>,
+    metrics: Metrics,
 }
 
 /// Why a server ended before it was told to.
@@ -87,8 +98,22 @@ impl GrpcServer {
 
         let mut routes = Routes::builder();
         routes.add_service(v1).add_service(v1alpha).add_service(health_service);
-        let service_names = service_names.iter().map(|name| (*name).to_owned()).collect();
-        Ok(Self { routes, health: Health::new(health), service_names })
+        let service_names: Vec<String> =
+            service_names.iter().map(|name| (*name).to_owned()).collect();
+        let paths = paths(&[
+            descriptors,
+            tonic_health::pb::FILE_DESCRIPTOR_SET,
+            tonic_reflection::pb::v1::FILE_DESCRIPTOR_SET,
+            tonic_reflection::pb::v1alpha::FILE_DESCRIPTOR_SET,
+        ])?;
+        let health = Health::new(health);
+        Ok(Self { routes, health, service_names, paths, metrics: Metrics::default() })
+    }
+
+    /// Counts its calls among `metrics`.
+    #[must_use]
+    pub fn counted_in(self, metrics: &Metrics) -> Self {
+        Self { metrics: metrics.clone(), ..self }
     }
 
     /// Where the service's own routes are added.
@@ -117,6 +142,7 @@ impl GrpcServer {
             .max_concurrent_streams(1024)
             .http2_keepalive_interval(Some(Duration::from_secs(30)))
             .http2_keepalive_timeout(Some(Duration::from_secs(10)))
+            .layer(Observe(self.metrics.rpcs(self.paths.iter().map(String::as_str))))
             .add_routes(self.routes.routes())
             .serve_with_incoming_shutdown(incoming, async move {
                 signal.wait().await;
@@ -139,6 +165,24 @@ impl GrpcServer {
             }
         }
     }
+}
+
+/// The path of every RPC that some file describes. Not all of them are served here: they have no calls.
+fn paths(files: &[&[u8]]) -> Result<Vec<String>, ServeError> {
+    let mut paths = Vec::new();
+    for file in files {
+        let set = FileDescriptorSet::decode(*file)
+            .map_err(|error| ServeError::Reflection(error.to_string()))?;
+        for file in &set.file {
+            for service in &file.service {
+                let own = service.method.iter().map(|method| {
+                    format!("/{}.{}/{}", file.package(), service.name(), method.name())
+                });
+                paths.extend(own);
+            }
+        }
+    }
+    Ok(paths)
 }
 
 /// Tells health what is served.

@@ -15,6 +15,7 @@ use zeroize::Zeroizing;
 use crate::{
     dial::{self, DialError, Trust},
     incoming::Peer,
+    telemetry,
     tls::{Part, Tls, TrustDomain},
 };
 
@@ -199,6 +200,7 @@ impl Interceptor for ServiceCredential {
             // The connection has shown it.
             Credential::Certificate(_) => {}
         }
+        telemetry::pass_on(request.metadata_mut());
         Ok(request)
     }
 }

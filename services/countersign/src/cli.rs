@@ -1,13 +1,16 @@
 //! The arguments: their names, their defaults, and the help that people read first.
 
-use std::{net::IpAddr, num::NonZeroU32, path::PathBuf};
+use std::{net::IpAddr, num::NonZeroU32, path::PathBuf, time::Duration};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use countersign_gateway::StsEndpoint;
 use countersign_policy::{arn::AccountId, findings::DocumentKind};
 use countersign_policy_store::QuotaSetting;
 use countersign_policy_store::{EtcdPlace, Place};
-use countersign_serve::telemetry::LogFormat;
+use countersign_serve::{
+    dial::{self, DialError, Trust},
+    telemetry::{LogFormat, Metrics, Otlp},
+};
 use countersign_sigv4::fields::is_region;
 
 use crate::store::StoreCommand;
@@ -237,9 +240,55 @@ pub struct UpArgs {
     /// One decision in so many is logged
     #[arg(long, value_name = "NUMBER", default_value = "1", requires = "decision_log")]
     pub decision_log_one_in: NonZeroU32,
+    /// Traces and metrics.
+    #[command(flatten)]
+    pub telemetry: TelemetryArgs,
     /// Logs.
     #[command(flatten)]
     pub logs: LogArgs,
+}
+
+/// Where traces and metrics are sent.
+#[derive(Args, Clone, Debug)]
+pub struct TelemetryArgs {
+    /// Send traces and metrics by OTLP over gRPC to this collector, which is on this machine (deploy/TELEMETRY.md)
+    #[arg(long, value_name = "URL", env = "OTEL_EXPORTER_OTLP_ENDPOINT")]
+    pub otlp_endpoint: Option<String>,
+    /// Of the calls that do not say whether they are traced, the share that is: 0 to 1
+    #[arg(long, value_name = "SHARE", default_value_t = 1.0, value_parser = share)]
+    pub trace_share: f64,
+    /// Seconds between two reports of metrics by OTLP
+    #[arg(long, value_name = "SECONDS", default_value_t = 15, value_parser = clap::value_parser!(u16).range(1..))]
+    pub metrics_every: u16,
+}
+
+impl TelemetryArgs {
+    /// What is to be sent, if anything.
+    ///
+    /// # Errors
+    /// When the collector's address is none, or would be called in clear over a network.
+    pub fn otlp(&self, metrics: &Metrics) -> Result<Option<Otlp>, DialError> {
+        let Some(endpoint) = &self.otlp_endpoint else { return Ok(None) };
+        dial::check(endpoint, &Trust::Nobody)?;
+        let endpoint = endpoint.clone();
+        Ok(Some(Otlp {
+            connect: Box::new(move || {
+                dial::channel(&endpoint, Trust::Nobody).map_err(|error| error.to_string())
+            }),
+            service_name: "countersign",
+            instance: std::process::id().to_string(),
+            share: self.trace_share,
+            metrics: metrics.clone(),
+            every: Duration::from_secs(self.metrics_every.into()),
+        }))
+    }
+}
+
+fn share(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(share) if (0.0..=1.0).contains(&share) => Ok(share),
+        Ok(_) | Err(_) => Err("a share is a number from 0 (none) to 1 (all)".to_owned()),
+    }
 }
 
 /// Where policy data is kept.

@@ -2,7 +2,7 @@
 
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
-use countersign_serve::{ServiceCredential, ServiceIdentities};
+use countersign_serve::{ServiceCredential, ServiceIdentities, telemetry::Metrics};
 
 use crate::{envoy::Mapping, log::LogConfig};
 
@@ -34,6 +34,8 @@ pub struct Config {
     pub max_staleness: Option<Duration>,
     /// Where decisions are logged.
     pub decision_log: Option<LogConfig>,
+    /// Where it counts.
+    pub metrics: Metrics,
 }
 
 impl Config {
@@ -57,6 +59,7 @@ impl Config {
             snapshot_dir: None,
             max_staleness: None,
             decision_log: None,
+            metrics: Metrics::default(),
         }
     }
 }

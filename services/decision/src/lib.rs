@@ -92,8 +92,8 @@ pub async fn serve(
         Some(folder) => follower.keep_in(folder),
         None => follower,
     };
-    let mut server =
-        GrpcServer::new(FILE_DESCRIPTOR_SET, &[SERVICE_NAME, ENVOY_SERVICE_NAME]).await?;
+    let server = GrpcServer::new(FILE_DESCRIPTOR_SET, &[SERVICE_NAME, ENVOY_SERVICE_NAME]).await?;
+    let mut server = server.counted_in(&config.metrics);
 
     let decider = decider::Decider::new(replica.clone(), &config).with_log(log.clone());
     let door = authn::Door::new(decider.clone(), config.identities, config.anonymous_callers);

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use countersign_serve::{ServiceCredential, ServiceIdentities};
+use countersign_serve::{ServiceCredential, ServiceIdentities, telemetry::Metrics};
 use countersign_sigv4::{Url, fields::is_region};
 
 use crate::endpoints::{AllowList, EndpointsError, StsEndpoint};
@@ -29,6 +29,8 @@ pub struct Config {
     pub sts_endpoints: Vec<StsEndpoint>,
     /// A name for the store's logs.
     pub name: String,
+    /// Where it counts.
+    pub metrics: Metrics,
 }
 
 /// Why a configuration is refused.
@@ -82,6 +84,7 @@ impl fmt::Debug for Config {
             identities: _,
             sts_endpoints,
             name,
+            metrics: _,
         } = self;
         f.debug_struct("Config")
             .field("issuer", issuer)
@@ -113,6 +116,7 @@ mod tests {
             identities: ServiceIdentities::default().accept(ServiceName::Decision, secret),
             sts_endpoints: Vec::new(),
             name: "gateway".to_owned(),
+            metrics: Metrics::default(),
         }
     }
 

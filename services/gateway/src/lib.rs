@@ -100,7 +100,8 @@ pub async fn serve(config: Config, listeners: Listeners, shutdown: Shutdown) -> 
         keys: keys.clone(),
     });
 
-    let mut grpc = GrpcServer::new(FILE_DESCRIPTOR_SET, &[SERVICE_NAME]).await?;
+    let grpc = GrpcServer::new(FILE_DESCRIPTOR_SET, &[SERVICE_NAME]).await?;
+    let mut grpc = grpc.counted_in(&config.metrics);
     let health = grpc.health();
     let door = Door::new(&config.issuer, config.identities.clone(), keys.clone());
     let service = TokenExchangeServiceServer::new(Grpc {

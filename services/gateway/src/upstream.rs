@@ -13,7 +13,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use countersign_serve::Tls;
+use countersign_serve::{Tls, telemetry::client_span};
 use countersign_sigv4::OutgoingRequest;
 use http::{HeaderName, HeaderValue, Request, Uri, header::CONTENT_TYPE};
 use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
@@ -31,6 +31,7 @@ use hyper_util::{
 use rustls::RootCertStore;
 use tokio::sync::Semaphore;
 use tower::Service;
+use tracing::Instrument;
 
 use crate::endpoints::{Endpoint, Network};
 
@@ -145,6 +146,7 @@ impl Upstream {
             })?;
             Ok(Answer { status: parts.status.as_u16(), content_type, body: body.to_bytes() })
         };
+        let exchange = exchange.instrument(client_span("sts/GetCallerIdentity"));
         tokio::time::timeout(DEADLINE, exchange).await.unwrap_or(Err(NoAnswer::TimedOut))
     }
 }

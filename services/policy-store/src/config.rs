@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use countersign_policy::arn::AccountId;
-use countersign_serve::ServiceIdentities;
+use countersign_serve::{ServiceIdentities, telemetry::Metrics};
 
 use crate::place::Place;
 
@@ -28,6 +28,8 @@ pub struct Config {
     pub process: String,
     /// How much an account may hold; IAM's own quotas by default.
     pub quotas: Quotas,
+    /// Where it counts.
+    pub metrics: Metrics,
 }
 
 impl Config {

@@ -134,7 +134,8 @@ pub async fn serve(
     let trail = Trail::open(&config.audit_folder(), process.clone())
         .map_err(|error| Error::Audit { path: config.audit_folder(), error })?;
 
-    let mut server = GrpcServer::new(FILE_DESCRIPTOR_SET, &[SERVICE_NAME]).await?;
+    let server = GrpcServer::new(FILE_DESCRIPTOR_SET, &[SERVICE_NAME]).await?;
+    let mut server = server.counted_in(&config.metrics);
     let policy_store = rpc::PolicyStore {
         store: store.clone(),
         sealer: sealer.clone(),

@@ -26,7 +26,7 @@ use countersign_serve::{
     identity::NoRandomness,
     listener::{self, BindError},
     shutdown::signal,
-    telemetry,
+    telemetry::{self, Metrics},
 };
 use tokio::{net::TcpListener, task::JoinHandle};
 
@@ -84,6 +84,8 @@ pub struct UpOptions {
     pub max_staleness: Option<Duration>,
     /// Where decisions are logged.
     pub decision_log: Option<LogConfig>,
+    /// Where all of it counts.
+    pub metrics: Metrics,
 }
 
 impl UpOptions {
@@ -108,6 +110,7 @@ impl UpOptions {
             snapshot_dir: None,
             max_staleness: None,
             decision_log: None,
+            metrics: Metrics::default(),
         }
     }
 }
@@ -246,6 +249,7 @@ async fn start_on(
         region: region.clone(),
         quotas: options.quotas,
         process: "policy-store".to_owned(),
+        metrics: options.metrics.clone(),
         identities: ServiceIdentities::default()
             .accept(ServiceName::Decision, decision_secret.clone())
             .accept(ServiceName::Gateway, gateway_secret.clone()),
@@ -266,6 +270,7 @@ async fn start_on(
     (config.envoy, config.anonymous_callers) = (envoy, options.anonymous_callers);
     (config.snapshot_dir, config.max_staleness) = (options.snapshot_dir, options.max_staleness);
     config.decision_log = options.decision_log;
+    config.metrics = options.metrics.clone();
     services.start("decision service", |shutdown| async {
         Ok(countersign_decision::serve(config, listeners.decision, shutdown).await?)
     });
@@ -281,6 +286,7 @@ async fn start_on(
         identities: ServiceIdentities::default().accept(ServiceName::Decision, decision_secret),
         sts_endpoints,
         name: "gateway".to_owned(),
+        metrics: options.metrics,
     };
     let sockets = countersign_gateway::Listeners {
         grpc: listeners.gateway.into(),
@@ -370,9 +376,23 @@ impl Running {
 
 /// `countersign up`.
 pub async fn run(args: UpArgs) -> Exit {
-    if let Err(error) = telemetry::start(args.logs.filter(), args.logs.log_format.into()) {
-        return Exit::bad_input(error);
-    }
+    let metrics = Metrics::default();
+    let otlp = match args.telemetry.otlp(&metrics) {
+        Ok(otlp) => otlp,
+        Err(error) => return Exit::bad_input(error),
+    };
+    let started = telemetry::start_with(args.logs.filter(), args.logs.log_format.into(), otlp);
+    let telemetry = match started {
+        Ok(running) => running,
+        Err(error) => return Exit::bad_input(error),
+    };
+    let exit = run_with(args, metrics).await;
+    // What is still to be sent is sent from a thread of its own; nothing else runs by now.
+    telemetry.end();
+    exit
+}
+
+async fn run_with(args: UpArgs, metrics: Metrics) -> Exit {
     let place = match args.store.place() {
         Ok(place) => place,
         Err(error) => return Exit::bad_input(error),
@@ -400,6 +420,7 @@ pub async fn run(args: UpArgs) -> Exit {
         decision_log: args
             .decision_log
             .map(|path| LogConfig { path, one_in: args.decision_log_one_in }),
+        metrics,
     };
     let running = tokio::select! {
         started = start(options) => match started {

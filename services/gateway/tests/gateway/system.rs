@@ -18,6 +18,7 @@ use countersign_serve::{
     ServiceCredential, ServiceIdentities, ServiceName, ServiceSecret,
     grpc::{channel, origin, wait_until_serving},
     shutdown,
+    telemetry::Metrics,
 };
 use http::{Request, Response};
 use http_body_util::{BodyExt, Full};
@@ -154,6 +155,7 @@ async fn start_gateway(
             .accept(ServiceName::Decision, decision_secret.clone()),
         sts_endpoints: vec![endpoint.parse().unwrap()],
         name: "gateway".into(),
+        metrics: Metrics::default(),
     };
     let (trigger, shutdown) = shutdown::channel();
     let task =

@@ -11,6 +11,7 @@ use countersign_proto::policy::v1::{
 use countersign_serve::{
     ServiceCredential, ServiceIdentities, ServiceName, ServiceSecret, grpc, listener,
     shutdown::{self, Trigger},
+    telemetry,
 };
 use countersign_token::{Caller, Claims, Realm, Session, key::SigningKey, mint};
 use tempfile::TempDir;
@@ -113,6 +114,7 @@ impl TestStore {
             region: "us-east-1".to_owned(),
             quotas: self.quotas,
             process: "test".to_owned(),
+            metrics: telemetry::Metrics::default(),
             identities: ServiceIdentities::default()
                 .accept(ServiceName::Gateway, self.gateway.clone())
                 .accept(ServiceName::Decision, self.decision.clone()),

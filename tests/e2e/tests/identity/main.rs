@@ -8,6 +8,7 @@ mod envoy;
 mod external;
 mod own_sts;
 mod token;
+mod traced;
 
 use countersign_e2e::{operator::fields, program::python};
 use countersign_proto::{policy::v1::AccessKey, token::v1::ExchangeRequest};
