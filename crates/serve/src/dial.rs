@@ -93,10 +93,33 @@ impl Address {
     }
 }
 
-/// A channel to a service with the addresses `origins`, with commas between them.
+/// Whether a service can be called at the addresses `origins`, with commas between them.
 ///
 /// # Errors
 /// When an address is none, would be called in clear beyond loopback, or has nobody to vouch for it.
+pub fn check(origins: &str, trust: &Trust) -> Result<(), DialError> {
+    addresses(origins, trust).map(|_| ())
+}
+
+fn addresses(origins: &str, trust: &Trust) -> Result<Vec<Address>, DialError> {
+    let addresses: Vec<Address> =
+        origins.split(',').map(Address::parse).collect::<Result<_, _>>()?;
+    for address in &addresses {
+        match (trust, address.encrypted) {
+            (Trust::Nobody, true) => return Err(DialError::NoAuthority(origins.to_owned())),
+            (_, false) if !address.is_loopback() => {
+                return Err(DialError::Clear(origins.to_owned()));
+            }
+            (Trust::Nobody, false) | (Trust::Part(..) | Trust::Name(_), _) => {}
+        }
+    }
+    Ok(addresses)
+}
+
+/// A channel to a service with the addresses `origins`, with commas between them.
+///
+/// # Errors
+/// As [`check`].
 pub fn channel(origins: &str, trust: Trust) -> Result<Channel, DialError> {
     let addresses = addresses(origins, &trust)?;
     let Some(first) = addresses.first() else {
@@ -119,29 +142,6 @@ pub fn channel(origins: &str, trust: Trust) -> Result<Channel, DialError> {
         let dialer = dialer.clone();
         async move { dialer.connect().await }
     })))
-}
-
-/// Whether there could be a channel: for who wants to know before there is a runtime to have it on.
-///
-/// # Errors
-/// As [`channel`].
-pub fn check(origins: &str, trust: &Trust) -> Result<(), DialError> {
-    addresses(origins, trust).map(drop)
-}
-
-fn addresses(origins: &str, trust: &Trust) -> Result<Vec<Address>, DialError> {
-    let addresses: Vec<Address> =
-        origins.split(',').map(Address::parse).collect::<Result<_, _>>()?;
-    for address in &addresses {
-        match (trust, address.encrypted) {
-            (Trust::Nobody, true) => return Err(DialError::NoAuthority(origins.to_owned())),
-            (_, false) if !address.is_loopback() => {
-                return Err(DialError::Clear(origins.to_owned()));
-            }
-            (Trust::Nobody, false) | (Trust::Part(..) | Trust::Name(_), _) => {}
-        }
-    }
-    Ok(addresses)
 }
 
 struct Dialer {

@@ -177,11 +177,22 @@ impl ServiceCredential {
     /// # Errors
     /// See [`DialError`].
     pub fn channel(&self, part: Part, origins: &str) -> Result<Channel, DialError> {
-        let trust = match self.tls() {
+        dial::channel(origins, self.trust(part))
+    }
+
+    /// Whether there could be a channel to `part` at `origins`; nothing is made.
+    ///
+    /// # Errors
+    /// See [`DialError`].
+    pub fn channel_is_good(&self, part: Part, origins: &str) -> Result<(), DialError> {
+        dial::check(origins, &self.trust(part))
+    }
+
+    fn trust(&self, part: Part) -> Trust {
+        match self.tls() {
             Some(tls) => Trust::Part(part, tls.clone()),
             None => Trust::Nobody,
-        };
-        dial::channel(origins, trust)
+        }
     }
 }
 

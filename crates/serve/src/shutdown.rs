@@ -55,6 +55,12 @@ impl Shutdown {
         let _ = receiver.wait_for(|phase| *phase >= wanted).await;
     }
 
+    /// Whether the word has been announced, or said.
+    #[must_use]
+    pub fn is_announced(&self) -> bool {
+        *self.0.borrow() >= Phase::Leaving || self.0.has_changed().is_err()
+    }
+
     /// Whether the word has been said.
     #[must_use]
     pub fn fired(&self) -> bool {

@@ -13,7 +13,7 @@ use countersign_serve::{
 };
 use countersign_sigv4::fields::is_region;
 
-use crate::store::StoreCommand;
+use crate::{certificates::CertificatesArgs, probe::ProbeArgs, store::StoreCommand};
 
 /// Where `up` keeps everything, unless told otherwise.
 pub const DEFAULT_DATA_DIR: &str = "./countersign-data";
@@ -76,6 +76,14 @@ minute; the output holds it, and is as good as a password for so long.
 
 Exit status: 0 a request was printed, 2 the credentials or the arguments are wrong.";
 
+const CERTIFICATES_EXAMPLES: &str = "\
+Example:
+  countersign certificates --out ./certificates --trust-domain example.org \\
+      --part policy-store=store-1.example.org,store-2.example.org --part decision=decision.example.org \\
+      --part gateway=tokens.example.org
+
+Run again, it uses the authority that is there and makes new certificates; processes that run read them without a restart.";
+
 /// AWS IAM, for the services you write yourself: policies, roles, short-lived tokens, and one answer for every call.
 #[derive(Debug, Parser)]
 #[command(name = "countersign", version, after_help = TOP_EXAMPLES)]
@@ -105,6 +113,11 @@ pub enum Command {
     Store(Box<StoreCommand>),
     /// Sign a proof of who you are, and print the ExchangeRequest for it (grpcurl cannot sign)
     Proof(ProofArgs),
+    /// Make an authority, and a certificate for each part of a cluster
+    #[command(after_help = CERTIFICATES_EXAMPLES)]
+    Certificates(CertificatesArgs),
+    /// Ask a service whether it serves, by the gRPC health protocol
+    Probe(ProbeArgs),
 }
 
 /// Read the audit trail's files.
@@ -190,7 +203,7 @@ pub struct UpArgs {
     /// Where the policy data is kept, if not in the data folder
     #[command(flatten)]
     pub store: StoreArgs,
-    /// The address to listen on; beyond loopback takes TLS, which is not there yet
+    /// The address to listen on; loopback alone, since here everything is in clear (services that run alone have TLS)
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1")]
     pub listen: IpAddr,
     /// The policy store's gRPC port; 0 takes any free one

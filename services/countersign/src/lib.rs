@@ -5,6 +5,7 @@
 //! of what they decide. What the subcommands print on standard output are results; logs and errors go to standard error.
 
 pub mod audit;
+pub mod certificates;
 pub mod cli;
 pub mod clients;
 pub mod credentials;
@@ -12,6 +13,7 @@ pub mod demo;
 pub mod endpoints;
 pub mod exit;
 pub mod policy_check;
+pub mod probe;
 pub mod proof;
 pub mod simulate;
 pub mod store;

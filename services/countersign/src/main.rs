@@ -4,11 +4,11 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use countersign::{
-    audit,
+    audit, certificates,
     cli::{AuditCommand, Cli, Command, PolicyCommand},
     demo,
     exit::Exit,
-    policy_check, proof, simulate, store, up,
+    policy_check, probe, proof, simulate, store, up,
 };
 
 fn main() -> ExitCode {
@@ -20,6 +20,8 @@ fn main() -> ExitCode {
         Command::Audit(AuditCommand::Verify(args)) => audit::run(&args),
         Command::Store(command) => on_runtime(store::run(*command)),
         Command::Proof(args) => proof::run(&args),
+        Command::Certificates(args) => certificates::run(&args),
+        Command::Probe(args) => on_runtime(probe::run(args)),
     };
     exit.into()
 }

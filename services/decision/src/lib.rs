@@ -39,6 +39,7 @@ mod grpc;
 mod log;
 mod sentence;
 mod session;
+pub mod settings;
 mod signatures;
 mod status;
 mod stream;

@@ -23,6 +23,7 @@ pub mod oauth;
 pub mod proof;
 pub mod replay;
 pub mod session;
+pub mod settings;
 pub mod upstream;
 
 use std::sync::Arc;
@@ -31,7 +32,7 @@ use countersign_proto::{
     FILE_DESCRIPTOR_SET,
     decision::v1::decision_service_client::DecisionServiceClient,
     policy::v1::{RecordKind, policy_store_service_client::PolicyStoreServiceClient},
-    token::v1::token_exchange_service_server::{SERVICE_NAME, TokenExchangeServiceServer},
+    token::v1::token_exchange_service_server::TokenExchangeServiceServer,
 };
 use countersign_replica::Replica;
 use countersign_serve::{
@@ -52,6 +53,7 @@ use replay::Claims;
 use upstream::Upstream;
 
 pub use config::{Config, ConfigError};
+pub use countersign_proto::token::v1::token_exchange_service_server::SERVICE_NAME;
 pub use endpoints::{StsEndpoint, StsEndpointError};
 pub use error::Error;
 

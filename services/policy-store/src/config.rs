@@ -1,6 +1,6 @@
 //! What the policy store is told when it starts.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use countersign_policy::arn::AccountId;
 use countersign_serve::{ServiceIdentities, telemetry::Metrics};
@@ -30,6 +30,19 @@ pub struct Config {
     pub quotas: Quotas,
     /// Where it counts.
     pub metrics: Metrics,
+    /// Where keys and credentials are kept, if not in the data folder: processes on one store have them in common.
+    pub secrets_dir: Option<PathBuf>,
+    /// Who makes the first account.
+    pub seeding: Seeding,
+}
+
+/// Who makes the first account of an empty store.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Seeding {
+    /// This process, when it starts.
+    Here,
+    /// [`crate::init`]; this process waits for it, and makes no key.
+    Elsewhere,
 }
 
 impl Config {
@@ -38,18 +51,22 @@ impl Config {
         self.data_dir.join("audit")
     }
 
+    fn secrets_dir(&self) -> &Path {
+        self.secrets_dir.as_deref().unwrap_or(&self.data_dir)
+    }
+
     /// The key that secrets are sealed under.
     pub fn sealing_key(&self) -> PathBuf {
-        self.data_dir.join("sealing.key")
+        self.secrets_dir().join("sealing.key")
     }
 
     /// The key that was in use before. While it is there, what it sealed opens too, and is sealed again.
     pub fn previous_sealing_key(&self) -> PathBuf {
-        self.data_dir.join("sealing-previous.key")
+        self.secrets_dir().join("sealing-previous.key")
     }
 
     /// The root's access key, in the form of AWS's `credential_process`.
     pub fn root_credentials(&self) -> PathBuf {
-        self.data_dir.join("root-credentials.json")
+        self.secrets_dir().join("root-credentials.json")
     }
 }

@@ -24,6 +24,7 @@ mod reseal;
 mod rpc;
 mod seal;
 mod seed;
+pub mod settings;
 mod simulate;
 pub mod transfer;
 mod view;
@@ -45,7 +46,7 @@ use prost_types::Timestamp;
 
 pub use account::ADMINISTRATOR;
 use audit::trail::{self, Trail};
-pub use config::Config;
+pub use config::{Config, Seeding};
 pub use iam::quota::{NoQuota, QuotaSetting, Quotas};
 pub use place::{EtcdPlace, Place, PlaceError};
 pub use reseal::SealedError;
@@ -115,19 +116,17 @@ pub async fn serve(
     listener: impl Into<Listener>,
     shutdown: Shutdown,
 ) -> Result<(), Error> {
-    fs::DirBuilder::new()
-        .recursive(true)
-        .mode(0o700)
-        .create(&config.data_dir)
-        .map_err(|error| Error::DataDir { path: config.data_dir.clone(), error })?;
-    let (store, sealer) = open(&config).await?;
-    transfer::refuse_half_done(store.as_ref()).await?;
-    reseal::check(store.as_ref(), &sealer).await?;
-    let credentials = config.root_credentials();
-    if config.place.shared() {
-        seed::seed_shared(&store, &sealer, config.account, &credentials).await?;
-    } else {
-        seed::seed(&store, &sealer, config.account, &credentials).await?;
+    let (store, sealer) = open_checked(&config).await?;
+    match config.seeding {
+        Seeding::Here => seed_here(&config, &store, &sealer).await?,
+        Seeding::Elsewhere => {
+            tokio::select! {
+                seeded = seed::wait(store.as_ref(), config.account) => seeded?,
+                () = shutdown.wait() => return Ok(()),
+            }
+            // The secrets of the first account were sealed meanwhile, perhaps.
+            reseal::check(store.as_ref(), &sealer).await?;
+        }
     }
 
     let process = process_name(&config)?;
@@ -164,6 +163,42 @@ pub async fn serve(
     // It writes what the last commits left, and ends by itself.
     let _ = tracing.await;
     Ok(served?)
+}
+
+/// Makes the sealing key, the first account, and the file with its root's access key, where they are not there yet, and serves nothing. Of
+/// several that begin on one store at once, one succeeds, and the others say which file they lack.
+///
+/// # Errors
+/// See [`Error`].
+pub async fn init(config: Config) -> Result<(), Error> {
+    let (store, sealer) = open_checked(&config).await?;
+    seed_here(&config, &store, &sealer).await
+}
+
+async fn open_checked(config: &Config) -> Result<(Arc<dyn Store>, Arc<seal::Sealer>), Error> {
+    fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(&config.data_dir)
+        .map_err(|error| Error::DataDir { path: config.data_dir.clone(), error })?;
+    let (store, sealer) = open(config).await?;
+    transfer::refuse_half_done(store.as_ref()).await?;
+    reseal::check(store.as_ref(), &sealer).await?;
+    Ok((store, sealer))
+}
+
+async fn seed_here(
+    config: &Config,
+    store: &Arc<dyn Store>,
+    sealer: &seal::Sealer,
+) -> Result<(), Error> {
+    let credentials = config.root_credentials();
+    if config.place.shared() {
+        seed::seed_shared(store, sealer, config.account, &credentials).await?;
+    } else {
+        seed::seed(store, sealer, config.account, &credentials).await?;
+    }
+    Ok(())
 }
 
 /// Writes the audit trail on as commits come. A disk that is full stops nobody: the events are in the store until the files have them.
@@ -204,13 +239,14 @@ async fn write_trail(
 /// alone.
 async fn open(config: &Config) -> Result<(Arc<dyn Store>, Arc<seal::Sealer>), Error> {
     let key = config.sealing_key();
+    let seeds = config.seeding == Seeding::Here;
     if let Some(folder) = config.place.folder(&config.data_dir) {
-        let sealer = seal::Sealer::from_file(&key, !folder.exists())?;
+        let sealer = seal::Sealer::from_file(&key, seeds && !folder.exists())?;
         let sealer = sealer.with_previous(&config.previous_sealing_key())?;
         return Ok((config.place.open(&config.data_dir).await?, Arc::new(sealer)));
     }
     let store = config.place.open(&config.data_dir).await?;
-    let new = store.head().await? == 0;
+    let new = seeds && store.head().await? == 0;
     let sealer =
         seal::Sealer::from_file(&key, new)?.with_previous(&config.previous_sealing_key())?;
     Ok((store, Arc::new(sealer)))

@@ -3,7 +3,7 @@
 //! The root's access key is written to its file before the account is made, so a start that is cut off in between is begun again.
 //! Whoever may write in the data folder owns the store: a file that is gone is replaced by one with a new key, and the old key ends.
 
-use std::{path::Path, sync::Arc};
+use std::{path::Path, sync::Arc, time::Duration};
 
 use countersign_policy::arn::AccountId;
 use countersign_store::Store;
@@ -17,6 +17,10 @@ use crate::{
     seal::{Sealer, write_private},
     view::{self, Mode},
 };
+
+/// How long the first account is waited for.
+const PATIENCE: Duration = Duration::from_secs(30);
+const POLL: Duration = Duration::from_millis(200);
 
 /// Why there is no first account.
 #[derive(Debug, thiserror::Error)]
@@ -46,6 +50,14 @@ pub enum SeedError {
     OtherFolder {
         /// The file that is missing, or of another store.
         path: String,
+    },
+    /// Nobody has made the first account.
+    #[error(
+        "the store is empty: make its first account `{asked}` with `countersign-policy-store --init` and the same settings, once"
+    )]
+    Empty {
+        /// The account asked for.
+        asked: AccountId,
     },
     /// The store failed.
     #[error("the store cannot be prepared: {0}")]
@@ -106,6 +118,21 @@ pub async fn seed_shared(
     match sealed.map(|sealed| sealer.open(&id, &sealed.sealed)) {
         Some(Ok(_)) => Ok(()),
         Some(Err(_)) | None => Err(other(&credentials.with_file_name("sealing.key"))),
+    }
+}
+
+/// Waits until another process has made the first account.
+pub async fn wait(store: &dyn Store, account: AccountId) -> Result<(), SeedError> {
+    let deadline = tokio::time::Instant::now() + PATIENCE;
+    loop {
+        match operator(store).await? {
+            Some(found) if found == account.as_str() => return Ok(()),
+            Some(found) => return Err(SeedError::OtherAccount { found, asked: account }),
+            None if tokio::time::Instant::now() >= deadline => {
+                return Err(SeedError::Empty { asked: account });
+            }
+            None => tokio::time::sleep(POLL).await,
+        }
     }
 }
 

@@ -17,7 +17,7 @@ use std::{
 use countersign_gateway::StsEndpoint;
 use countersign_policy::arn::AccountId;
 use countersign_policy_store::{
-    ADMINISTRATOR, Place as StorePlace, PlaceError, Quotas, SERVICE_NAME as POLICY_STORE,
+    ADMINISTRATOR, Place as StorePlace, PlaceError, Quotas, SERVICE_NAME as POLICY_STORE, Seeding,
 };
 use countersign_proto::token::v1::token_exchange_service_server::SERVICE_NAME as GATEWAY;
 use countersign_serve::{
@@ -250,6 +250,8 @@ async fn start_on(
         quotas: options.quotas,
         process: "policy-store".to_owned(),
         metrics: options.metrics.clone(),
+        secrets_dir: None,
+        seeding: Seeding::Here,
         identities: ServiceIdentities::default()
             .accept(ServiceName::Decision, decision_secret.clone())
             .accept(ServiceName::Gateway, gateway_secret.clone()),

@@ -107,6 +107,8 @@ impl TestStore {
         let socket = listener::bind("127.0.0.1:0".parse().unwrap()).await.unwrap();
         self.origin = grpc::origin(&socket).unwrap();
         let config = Config {
+            secrets_dir: None,
+            seeding: countersign_policy_store::Seeding::Here,
             data_dir: self.folder.path().to_owned(),
             place: self.place.clone(),
             account: account.parse().unwrap(),

@@ -1,0 +1,334 @@
+//! A service as a program: settings in, an exit status out.
+//!
+//! Everything that can be wrong with settings and certificates is found before a socket is bound. SIGTERM and Ctrl-C end a process in
+//! order: health says NOT_SERVING, balancers get their time to see it, then connections are told to go, what is under way is finished, and
+//! what is to be written is written. A second signal ends it at once.
+
+mod health;
+mod probe;
+
+use std::{env, fmt::Display, net::SocketAddr, process::ExitCode, time::Duration};
+
+use clap::{Arg, ArgAction, ArgMatches};
+
+use crate::{
+    Listener, ServiceCredential, Shutdown,
+    listener::{BindError, bind_with},
+    settings::{self, Setting, Settings, SettingsError},
+    shutdown::{self, signal},
+    telemetry::{self, LogFormat},
+    tls::{ClientCertificates, Part, Tls, TlsError, TlsFiles, TlsSettings, TrustDomain},
+};
+
+pub use probe::Probe;
+
+const STATUSES: &str = "\
+Exit status: 0 it was told to end and did, 1 it ended by itself, 2 a setting is wrong, 3 a certificate is, 4 an address cannot be listened
+on, 5 the store cannot be opened. --probe: 0 serving, 1 not.";
+
+const CHECK: &str = "check-config";
+const PRINT: &str = "print-config";
+const PROBE: &str = "probe";
+
+/// The settings that every service has. The port's default is each service's own.
+const COMMON: &[Setting] = &[
+    Setting::one(
+        "tls-certificate",
+        "FILE",
+        "The certificate of this process, PEM, with what leads to its authority after it",
+    ),
+    Setting::one("tls-key", "FILE", "The certificate's key, PEM"),
+    Setting::one("tls-ca", "FILE", "The authorities of the other services' certificates, PEM"),
+    Setting::one(
+        "trust-domain",
+        "NAME",
+        "The trust domain: certificates name services as spiffe://NAME/countersign/SERVICE",
+    ),
+    Setting::many(
+        "tls-name",
+        "NAME",
+        "A name that callers use, which the certificate must be good for",
+    ),
+    Setting::one(
+        "client-certificates",
+        "optional|required",
+        "Whether every caller of the gRPC port must show a certificate",
+    )
+    .or("optional"),
+    Setting::switch(
+        "insecure-plaintext",
+        "Listen in clear, also beyond loopback, where something else encrypts; no caller can then be a service",
+    ),
+    Setting::one(
+        "health-listen",
+        "ADDRESS:PORT",
+        "Where /livez and /readyz are answered, over HTTP, in clear",
+    ),
+    Setting::one(
+        "drain-seconds",
+        "SECONDS",
+        "After SIGTERM, how long to answer as before with health NOT_SERVING",
+    )
+    .or("5"),
+    Setting::one("log", "FILTER", "What to log, to standard error")
+        .or("warn,countersign=info,countersign_decision=warn"),
+    Setting::one("log-format", "text|json", "How a log line looks").or("json"),
+];
+
+/// One program.
+#[derive(Clone, Copy, Debug)]
+pub struct Program {
+    /// What people type.
+    pub name: &'static str,
+    /// One line of help.
+    pub about: &'static str,
+    /// Which part it is.
+    pub part: Part,
+    /// The name that health knows it by.
+    pub service_name: &'static str,
+    /// Its own settings. One is `listen`.
+    pub settings: &'static [Setting],
+    /// What it may be told to do instead of serving: a flag, and its help.
+    pub mode: Option<(&'static str, &'static str)>,
+}
+
+/// What every service is told.
+#[derive(Clone, Debug)]
+pub struct Common {
+    /// Where gRPC is spoken.
+    pub listen: SocketAddr,
+    /// The certificates.
+    pub tls: Tls,
+    /// The trust domain of all parts.
+    pub trust_domain: TrustDomain,
+    insecure_plaintext: bool,
+    health_listen: Option<SocketAddr>,
+    drain: Duration,
+}
+
+/// A process that is about to serve.
+pub struct Process {
+    /// The listener of gRPC; none where it is told to do something else.
+    pub grpc: Option<Listener>,
+    /// What every service is told.
+    pub common: Common,
+    /// The word that ends it.
+    pub shutdown: Shutdown,
+}
+
+/// Why a program ended. Each kind has its exit status.
+#[derive(Debug, thiserror::Error)]
+pub enum Ended {
+    /// A setting.
+    #[error(transparent)]
+    Settings(#[from] SettingsError),
+    /// A certificate.
+    #[error(transparent)]
+    Certificates(#[from] TlsError),
+    /// An address.
+    #[error(transparent)]
+    Address(#[from] BindError),
+    /// The store.
+    #[error("{0}")]
+    Store(String),
+    /// Anything else.
+    #[error("{0}")]
+    Failed(String),
+}
+
+impl Ended {
+    /// Something that only happens once it runs.
+    pub fn failed(error: impl Display) -> Self {
+        Self::Failed(error.to_string())
+    }
+
+    /// The store cannot be opened.
+    pub fn store(error: impl Display) -> Self {
+        Self::Store(error.to_string())
+    }
+
+    fn status(&self) -> u8 {
+        match self {
+            Self::Failed(_) => 1,
+            Self::Settings(_) => 2,
+            Self::Certificates(_) => 3,
+            Self::Address(_) => 4,
+            Self::Store(_) => 5,
+        }
+    }
+}
+
+impl Common {
+    fn read(settings: &Settings, part: Part) -> Result<Self, Ended> {
+        let clients = match settings.required("client-certificates")? {
+            "optional" => ClientCertificates::Optional,
+            "required" => ClientCertificates::Required,
+            _ => {
+                return Err(settings
+                    .wrong("client-certificates", "give `optional` or `required`")
+                    .into());
+            }
+        };
+        let trust_domain: TrustDomain = settings.required_parsed("trust-domain")?;
+        let listen = settings.required_parsed("listen")?;
+        let health_listen = settings.parsed("health-listen")?;
+        let drain = Duration::from_secs(settings.required_parsed::<u16>("drain-seconds")?.into());
+        let tls = Tls::load(TlsSettings {
+            files: TlsFiles {
+                certificate: settings.required("tls-certificate")?.into(),
+                key: settings.required("tls-key")?.into(),
+                ca: Some(settings.required("tls-ca")?.into()),
+            },
+            identity: Some((trust_domain.clone(), part)),
+            names: settings.all("tls-name").to_vec(),
+            clients,
+        })?;
+        let insecure_plaintext = settings.is_on("insecure-plaintext");
+        Ok(Self { listen, tls, trust_domain, insecure_plaintext, health_listen, drain })
+    }
+
+    /// Who we are, towards the other parts.
+    #[must_use]
+    pub fn credential(&self) -> ServiceCredential {
+        ServiceCredential::certificate(self.tls.clone())
+    }
+
+    /// Binds one more address, as the first is bound.
+    ///
+    /// # Errors
+    /// When the address is taken, or not this machine's.
+    pub async fn bind(&self, address: SocketAddr) -> Result<Listener, BindError> {
+        let tls = (!self.insecure_plaintext).then(|| self.tls.clone());
+        bind_with(address, tls, self.insecure_plaintext).await
+    }
+
+    fn probe(&self, address: SocketAddr, program: &Program) -> Probe {
+        if self.insecure_plaintext {
+            return Probe::plain(address, program.service_name);
+        }
+        Probe::encrypted(address, program.part, self.tls.clone(), program.service_name)
+    }
+}
+
+impl Program {
+    /// Does what the arguments say. `configure` makes the service's own configuration of the settings, and `serve` runs it until the word.
+    pub fn run<C>(
+        self,
+        configure: impl FnOnce(&Settings, &Common) -> Result<C, Ended>,
+        serve: impl AsyncFnOnce(C, Process) -> Result<(), Ended>,
+    ) -> ExitCode {
+        match self.try_run(configure, serve) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(ended) => {
+                eprintln!("{}: {ended}", self.name);
+                ExitCode::from(ended.status())
+            }
+        }
+    }
+
+    fn try_run<C>(
+        self,
+        configure: impl FnOnce(&Settings, &Common) -> Result<C, Ended>,
+        serve: impl AsyncFnOnce(C, Process) -> Result<(), Ended>,
+    ) -> Result<(), Ended> {
+        let table: Vec<Setting> = self.settings.iter().chain(COMMON).copied().collect();
+        let flags = self.flags(&table);
+        let settings = Settings::read(table, &flags, env::vars_os())?;
+        if flags.get_flag(PRINT) {
+            print!("{}", settings.print());
+            return Ok(());
+        }
+        let common = Common::read(&settings, self.part)?;
+        if flags.get_flag(PROBE) {
+            let probe = common.probe(common.listen, &self);
+            return on_runtime(probe.ask(Duration::from_secs(2)))?.map_err(Ended::failed);
+        }
+        let config = configure(&settings, &common)?;
+        if flags.get_flag(CHECK) {
+            println!("the settings and the certificates are good");
+            return Ok(());
+        }
+        start_logging(&settings)?;
+        if self.mode.is_some_and(|(mode, _)| flags.get_flag(mode)) {
+            let (_trigger, shutdown) = shutdown::channel();
+            return on_runtime(serve(config, Process { grpc: None, common, shutdown }))?;
+        }
+        on_runtime(self.live(config, common, serve))?
+    }
+
+    fn flags(&self, table: &[Setting]) -> ArgMatches {
+        let flag = |name: &'static str, help: &'static str| {
+            Arg::new(name).long(name).action(ArgAction::SetTrue).help(help)
+        };
+        settings::command(self.name, self.about, table)
+            .version(env!("CARGO_PKG_VERSION"))
+            .after_help(STATUSES)
+            .arg(flag(PRINT, "Print the settings, each with where it comes from, and end"))
+            .arg(flag(CHECK, "Check the settings and the certificates, and end"))
+            .arg(flag(
+                PROBE,
+                "Ask the process that runs with these settings whether it serves, and end",
+            ))
+            .args(self.mode.map(|(name, help)| flag(name, help)))
+            .get_matches()
+    }
+
+    async fn live<C>(
+        self,
+        config: C,
+        common: Common,
+        serve: impl AsyncFnOnce(C, Process) -> Result<(), Ended>,
+    ) -> Result<(), Ended> {
+        let grpc = common.bind(common.listen).await?;
+        let address = grpc.local_addr().map_err(Ended::failed)?;
+        let (trigger, shutdown) = shutdown::channel();
+        if let Some(health_listen) = common.health_listen {
+            // What it says is no secret, and who asks cannot speak TLS.
+            let Listener { socket, .. } = bind_with(health_listen, None, true).await?;
+            let probe = common.probe(address, &self);
+            tokio::spawn(health::serve(socket, probe, shutdown.clone()));
+        }
+        common.tls.keep_fresh();
+        tracing::info!(%address, version = env!("CARGO_PKG_VERSION"), "{} starts", self.name);
+        let drain = common.drain;
+        let serving = serve(config, Process { grpc: Some(grpc), common, shutdown });
+        let told = async {
+            signal().await;
+            tracing::info!(seconds = drain.as_secs(), "told to end: health says NOT_SERVING");
+            trigger.announce();
+            tokio::select! {
+                () = tokio::time::sleep(drain) => {}
+                () = signal() => return,
+            }
+            tracing::info!("draining");
+            trigger.fire();
+            signal().await;
+        };
+        tokio::select! {
+            ended = serving => {
+                tracing::info!("ended");
+                ended
+            }
+            () = told => Err(Ended::failed("told twice to end: ended without draining")),
+        }
+    }
+}
+
+fn start_logging(settings: &Settings) -> Result<(), Ended> {
+    let format = match settings.required("log-format")? {
+        "text" => LogFormat::Text,
+        "json" => LogFormat::Json,
+        _ => return Err(settings.wrong("log-format", "give `text` or `json`").into()),
+    };
+    telemetry::start(settings.required("log")?, format)
+        .map_err(|error| settings.wrong("log", error).into())
+}
+
+fn on_runtime<T>(future: impl Future<Output = T>) -> Result<T, Ended> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+    let runtime = runtime.map_err(Ended::failed)?;
+    let outcome = runtime.block_on(future);
+    // Everything was drained, or is to end at once: no task is waited for.
+    runtime.shutdown_background();
+    Ok(outcome)
+}

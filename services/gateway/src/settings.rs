@@ -1,0 +1,73 @@
+//! The settings of `countersign-gateway`, and the configuration that they make.
+
+use std::net::SocketAddr;
+
+use countersign_serve::{
+    ServiceIdentities, ServiceName,
+    program::{Common, Ended},
+    settings::{Setting, Settings},
+    tls::Part,
+};
+
+use crate::Config;
+
+/// The settings besides those that every service has.
+pub const TABLE: &[Setting] = &[
+    Setting::one("listen", "ADDRESS:PORT", "Where gRPC is spoken").or("127.0.0.1:7403"),
+    Setting::one(
+        "http-listen",
+        "ADDRESS:PORT",
+        "Where HTTP is spoken: the public keys, and AWS's STS",
+    )
+    .or("127.0.0.1:7400"),
+    Setting::one(
+        "issuer",
+        "URL",
+        "The issuer of tokens and the audience of proofs: the origin at which the HTTP ports of all gateways are reached, without a slash at the end",
+    ),
+    Setting::one("region", "REGION", "The region of Countersign's own STS").or("us-east-1"),
+    Setting::one("partition", "PARTITION", "The one AWS partition that is spoken to").or("aws"),
+    Setting::one(
+        "policy-store",
+        "URL[,URL...]",
+        "The addresses of the policy store, any of which may be used",
+    ),
+    Setting::one(
+        "decision",
+        "URL[,URL...]",
+        "The addresses of decision services, any of which may be used",
+    ),
+    Setting::many(
+        "sts-endpoint",
+        "ENDPOINT",
+        "An STS besides AWS's own, which speaks for the listed accounts alone: `us-east-1=https://HOST/;accounts=123456789012`",
+    ),
+    Setting::one("name", "NAME", "What the store's log calls this gateway").or("gateway"),
+];
+
+/// The configuration that `settings` make, and where HTTP is spoken.
+///
+/// # Errors
+/// When one is missing or wrong, or contradicts another.
+pub fn configure(settings: &Settings, common: &Common) -> Result<(Config, SocketAddr), Ended> {
+    let credential = common.credential();
+    let service = |name: &'static str, part: Part| {
+        let origins = settings.required(name)?;
+        let good = credential.channel_is_good(part, origins);
+        good.map(|()| origins.to_owned()).map_err(|error| settings.wrong(name, error))
+    };
+    let config = Config {
+        issuer: settings.required("issuer")?.to_owned(),
+        region: settings.required("region")?.to_owned(),
+        partition: settings.required("partition")?.to_owned(),
+        policy_store: service("policy-store", Part::PolicyStore)?,
+        decision: service("decision", Part::Decision)?,
+        identities: ServiceIdentities::default()
+            .accept_certificate(ServiceName::Decision, &common.trust_domain),
+        sts_endpoints: settings.all_parsed("sts-endpoint")?,
+        name: settings.required("name")?.to_owned(),
+        credential,
+    };
+    config.allow_list().map_err(|error| settings.wrong("issuer", error))?;
+    Ok((config, settings.required_parsed("http-listen")?))
+}
