@@ -77,6 +77,7 @@ pub fn configure(settings: &Settings, common: &Common) -> Result<Config, Ended> 
     config.snapshot_dir = settings.path("snapshot-dir");
     config.max_staleness = max_staleness(settings)?;
     let one_in: NonZeroU32 = settings.required_parsed("decision-log-one-in")?;
+    config.metrics = common.metrics.clone();
     config.decision_log = settings.path("decision-log").map(|path| LogConfig { path, one_in });
     Ok(config)
 }

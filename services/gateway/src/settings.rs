@@ -66,6 +66,7 @@ pub fn configure(settings: &Settings, common: &Common) -> Result<(Config, Socket
             .accept_certificate(ServiceName::Decision, &common.trust_domain),
         sts_endpoints: settings.all_parsed("sts-endpoint")?,
         name: settings.required("name")?.to_owned(),
+        metrics: common.metrics.clone(),
         credential,
     };
     config.allow_list().map_err(|error| settings.wrong("issuer", error))?;

@@ -55,6 +55,7 @@ pub fn configure(settings: &Settings, common: &Common) -> Result<Config, Ended> 
             .accept_certificate(ServiceName::Gateway, domain),
         process: "policy-store".to_owned(),
         quotas: quotas.into_iter().fold(Quotas::default(), Quotas::with),
+        metrics: common.metrics.clone(),
         secrets_dir: settings.path("secrets-dir"),
     })
 }

@@ -221,7 +221,9 @@ async fn hold(args: HoldArgs) -> Result<(), Failed> {
         "batch" => Rpc::Batch,
         "stream" => Rpc::Stream,
         other => {
-            return Err(Failed::because(format!("`{other}`: expected arn, token, batch or stream")));
+            return Err(Failed::because(format!(
+                "`{other}`: expected arn, token, batch or stream"
+            )));
         }
     };
     process::pin(CLIENT_CORE)?;

@@ -7,17 +7,21 @@
 mod health;
 mod probe;
 
-use std::{env, fmt::Display, net::SocketAddr, process::ExitCode, time::Duration};
+use std::{
+    env, fmt::Display, net::SocketAddr, num::NonZeroU16, process::ExitCode, sync::Arc,
+    time::Duration,
+};
 
 use clap::{Arg, ArgAction, ArgMatches};
 
 use crate::{
     Listener, ServiceCredential, Shutdown,
+    dial::{self, Trust},
     listener::{BindError, bind_with},
     settings::{self, Setting, Settings, SettingsError},
     shutdown::{self, signal},
-    telemetry::{self, LogFormat},
-    tls::{ClientCertificates, Part, Tls, TlsError, TlsFiles, TlsSettings, TrustDomain},
+    telemetry::{self, LogFormat, Metrics, Otlp},
+    tls::{self, ClientCertificates, Part, Tls, TlsError, TlsFiles, TlsSettings, TrustDomain},
 };
 
 pub use probe::Probe;
@@ -62,7 +66,7 @@ const COMMON: &[Setting] = &[
     Setting::one(
         "health-listen",
         "ADDRESS:PORT",
-        "Where /livez and /readyz are answered, over HTTP, in clear",
+        "Where /livez, /readyz and /metrics are answered, over HTTP, in clear",
     ),
     Setting::one(
         "drain-seconds",
@@ -70,6 +74,23 @@ const COMMON: &[Setting] = &[
         "After SIGTERM, how long to answer as before with health NOT_SERVING",
     )
     .or("5"),
+    Setting::one(
+        "otlp-endpoint",
+        "URL",
+        "Send traces and metrics by OTLP over gRPC to this collector; https, or on this machine",
+    ),
+    Setting::one(
+        "otlp-ca",
+        "FILE",
+        "The authority of the collector's certificate, PEM; without, that of the other services",
+    ),
+    Setting::one(
+        "trace-share",
+        "SHARE",
+        "Of the calls that do not say whether they are traced, the share that is: 0 to 1",
+    )
+    .or("0.01"),
+    Setting::one("metrics-every", "SECONDS", "Between two reports of metrics by OTLP").or("15"),
     Setting::one("log", "FILTER", "What to log, to standard error")
         .or("warn,countersign=info,countersign_decision=warn"),
     Setting::one("log-format", "text|json", "How a log line looks").or("json"),
@@ -101,6 +122,8 @@ pub struct Common {
     pub tls: Tls,
     /// The trust domain of all parts.
     pub trust_domain: TrustDomain,
+    /// Where all of it counts.
+    pub metrics: Metrics,
     insecure_plaintext: bool,
     health_listen: Option<SocketAddr>,
     drain: Duration,
@@ -184,7 +207,8 @@ impl Common {
             clients,
         })?;
         let insecure_plaintext = settings.is_on("insecure-plaintext");
-        Ok(Self { listen, tls, trust_domain, insecure_plaintext, health_listen, drain })
+        let metrics = Metrics::default();
+        Ok(Self { listen, tls, trust_domain, metrics, insecure_plaintext, health_listen, drain })
     }
 
     /// Who we are, towards the other parts.
@@ -248,12 +272,57 @@ impl Program {
             println!("the settings and the certificates are good");
             return Ok(());
         }
-        start_logging(&settings)?;
+        let telemetry = self.start_telemetry(&settings, &common)?;
         if self.mode.is_some_and(|(mode, _)| flags.get_flag(mode)) {
             let (_trigger, shutdown) = shutdown::channel();
             return on_runtime(serve(config, Process { grpc: None, common, shutdown }))?;
         }
-        on_runtime(self.live(config, common, serve))?
+        let ended = on_runtime(self.live(config, common, serve));
+        // What is still to be sent is sent by a thread of its own; nothing else runs by now.
+        telemetry.end();
+        ended?
+    }
+
+    fn start_telemetry(
+        &self,
+        settings: &Settings,
+        common: &Common,
+    ) -> Result<telemetry::Running, Ended> {
+        let format = match settings.required("log-format")? {
+            "text" => LogFormat::Text,
+            "json" => LogFormat::Json,
+            _ => return Err(settings.wrong("log-format", "give `text` or `json`").into()),
+        };
+        let otlp = self.otlp(settings, common)?;
+        telemetry::start_with(settings.required("log")?, format, otlp)
+            .map_err(|error| settings.wrong("log", error).into())
+    }
+
+    fn otlp(&self, settings: &Settings, common: &Common) -> Result<Option<Otlp>, Ended> {
+        let share: f64 = settings.required_parsed("trace-share")?;
+        if !(0.0..=1.0).contains(&share) {
+            return Err(settings.wrong("trace-share", "give a number from 0 to 1").into());
+        }
+        let every: NonZeroU16 = settings.required_parsed("metrics-every")?;
+        let Some(endpoint) = settings.text("otlp-endpoint").map(str::to_owned) else {
+            return Ok(None);
+        };
+        let ca = settings.path("otlp-ca").or_else(|| settings.path("tls-ca"));
+        let trust = match ca {
+            Some(ca) => Trust::Name(Arc::new(tls::trusting(&ca)?)),
+            None => Trust::Nobody,
+        };
+        dial::check(&endpoint, &trust).map_err(|error| settings.wrong("otlp-endpoint", error))?;
+        Ok(Some(Otlp {
+            connect: Box::new(move || {
+                dial::channel(&endpoint, trust).map_err(|error| error.to_string())
+            }),
+            service_name: self.name,
+            instance: format!("{}-{}", common.listen, std::process::id()),
+            share,
+            metrics: common.metrics.clone(),
+            every: Duration::from_secs(every.get().into()),
+        }))
     }
 
     fn flags(&self, table: &[Setting]) -> ArgMatches {
@@ -286,7 +355,8 @@ impl Program {
             // What it says is no secret, and who asks cannot speak TLS.
             let Listener { socket, .. } = bind_with(health_listen, None, true).await?;
             let probe = common.probe(address, &self);
-            tokio::spawn(health::serve(socket, probe, shutdown.clone()));
+            let said = health::Said { probe, metrics: common.metrics.clone() };
+            tokio::spawn(health::serve(socket, said, shutdown.clone()));
         }
         common.tls.keep_fresh();
         tracing::info!(%address, version = env!("CARGO_PKG_VERSION"), "{} starts", self.name);
@@ -312,16 +382,6 @@ impl Program {
             () = told => Err(Ended::failed("told twice to end: ended without draining")),
         }
     }
-}
-
-fn start_logging(settings: &Settings) -> Result<(), Ended> {
-    let format = match settings.required("log-format")? {
-        "text" => LogFormat::Text,
-        "json" => LogFormat::Json,
-        _ => return Err(settings.wrong("log-format", "give `text` or `json`").into()),
-    };
-    telemetry::start(settings.required("log")?, format)
-        .map_err(|error| settings.wrong("log", error).into())
 }
 
 fn on_runtime<T>(future: impl Future<Output = T>) -> Result<T, Ended> {
