@@ -25,7 +25,8 @@ pub fn cost(request: &Request, policies: &PolicySet, is_explained: bool) -> u64 
         policies.boundary.as_deref().unwrap_or_default(),
         policies.session.as_deref().unwrap_or_default(),
     ];
-    let guardrails = policies.scps.iter().chain(&policies.rcps).map(Vec::as_slice);
+    let guardrails = policies.scps.iter().chain(&policies.rcps).chain(&policies.narrowings);
+    let guardrails = guardrails.map(Vec::as_slice);
     let attached = lists.into_iter().chain(guardrails).flatten();
     let statements = attached.flat_map(|Attached { document, .. }| document.statements());
     let asked = Asked {

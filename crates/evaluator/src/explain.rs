@@ -119,6 +119,10 @@ fn type_verdicts(policies: &PolicySet, tallies: &Tallies) -> Vec<TypeVerdict> {
     );
     verdicts
         .extend(policies.session.iter().map(|_| of(PolicyType::Session, None, &tallies.session)));
+    // Only a token has them: to its holder they are session policies.
+    verdicts.extend(
+        tallies.narrowings.iter().map(|narrowing| of(PolicyType::Session, None, narrowing)),
+    );
     verdicts.extend(
         tallies
             .scps

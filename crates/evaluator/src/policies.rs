@@ -101,6 +101,9 @@ pub struct PolicySet {
     pub boundary: Option<Vec<Attached>>,
     /// A union among themselves.
     pub session: Option<Vec<Attached>>,
+    /// What a session's token was narrowed to, one inner list a narrowing: a union among themselves, and each narrowing must allow,
+    /// also what a resource's policy grants to the session by its name.
+    pub narrowings: Vec<Vec<Attached>>,
     /// The resource's policy; the role's trust policy when it is to be assumed.
     pub resource: Option<Attached>,
     /// One inner list a level, from the root to the account. None at all without an organization.
@@ -132,6 +135,7 @@ impl PolicySet {
             .chain(&self.resource)
             .chain(self.boundary.iter().flatten())
             .chain(self.session.iter().flatten())
+            .chain(self.narrowings.iter().flatten())
             .chain(self.scps.iter().flatten())
             .chain(self.rcps.iter().flatten())
     }

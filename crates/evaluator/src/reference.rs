@@ -25,6 +25,8 @@ pub(crate) struct Tallies {
     pub resource: Tally,
     pub boundary: Tally,
     pub session: Tally,
+    /// One a narrowing.
+    pub narrowings: Vec<Tally>,
     /// One a level.
     pub scps: Vec<Tally>,
     pub rcps: Tally,
@@ -107,6 +109,7 @@ pub(crate) fn tally_by(
         resource: union(policies.resource.as_slice()),
         boundary: union(policies.boundary.as_deref().unwrap_or_default()),
         session: union(policies.session.as_deref().unwrap_or_default()),
+        narrowings: policies.narrowings.iter().map(|narrowing| union(narrowing)).collect(),
         scps: policies.scps.iter().map(|level| union(level)).collect(),
         rcps: union(&policies.rcps.concat()),
     }
@@ -121,6 +124,10 @@ pub(crate) fn conclude(request: &Request, policies: &PolicySet, tallies: &Tallie
     // What a policy that is not at hand would deny is unknown.
     if !policies.missing.is_empty() || ownership == Ownership::Contradiction {
         return implicit_deny(Reason::CannotEvaluate);
+    }
+    // Narrowed, it can do nothing that a narrowing does not allow, whoever else allows it.
+    if !tallies.narrowings.iter().all(Tally::allows) {
+        return implicit_deny(Reason::NotAllowedBySession);
     }
     match allowed(request, policies, tallies, ownership) {
         Ok(reason) => {
@@ -137,11 +144,12 @@ fn implicit_deny(reason: Reason) -> Verdict {
 }
 
 fn explicit_deny(tallies: &Tallies) -> Option<Verdict> {
-    let Tallies { identity, resource, boundary, session, scps, rcps } = tallies;
+    let Tallies { identity, resource, boundary, session, narrowings, scps, rcps } = tallies;
     let determining: Vec<Determining> = [rcps]
         .into_iter()
         .chain(scps)
         .chain([resource, identity, boundary, session])
+        .chain(narrowings)
         .flat_map(|tally| tally.denies.iter().cloned())
         .collect();
     let reason = Reason::denied_by(determining.first()?.policy_type);

@@ -26,6 +26,8 @@ pub struct Subject {
     /// `Some` and empty if the boundary's policy is gone.
     pub boundary: Option<Vec<Attached>>,
     pub session: Option<Vec<Attached>>,
+    /// As [`PolicySet::narrowings`].
+    pub narrowings: Vec<Vec<Attached>>,
     /// Attached policies that the snapshot does not have.
     pub missing: Vec<Arc<str>>,
     /// What the attached documents were compiled to, as [`PolicySet::programs`].
@@ -47,6 +49,8 @@ pub struct SessionFacts {
     pub issued_at: i64,
     /// A union among themselves; none at all if empty.
     pub session_policies: Vec<Arc<Document>>,
+    /// What each narrowing of the token added; each must allow.
+    pub narrowings: Vec<Vec<Arc<Document>>>,
     pub session_tags: BTreeMap<String, String>,
     pub source_identity: Option<String>,
 }
@@ -102,6 +106,7 @@ impl Subject {
             identity: self.identity.clone(),
             boundary: self.boundary.clone(),
             session: self.session.clone(),
+            narrowings: self.narrowings.clone(),
             missing: self.missing.clone(),
             programs: self.programs.clone(),
             ..PolicySet::default()
@@ -142,6 +147,7 @@ impl Snapshot {
             identity,
             boundary: self.boundary(user.boundary.as_ref()),
             session: None,
+            narrowings: Vec::new(),
             missing,
             programs,
             keys,
@@ -176,6 +182,7 @@ impl Snapshot {
             identity,
             boundary: self.boundary(role.boundary.as_ref()),
             session: None,
+            narrowings: Vec::new(),
             missing,
             programs,
             keys,
@@ -225,7 +232,8 @@ impl Snapshot {
             )),
             identity,
             boundary: self.boundary(role.boundary.as_ref()),
-            session: session_policies(&facts.session_policies),
+            session: session_policies("session policy", &facts.session_policies),
+            narrowings: narrowings(&facts.narrowings),
             missing,
             programs,
             keys,
@@ -328,16 +336,26 @@ fn without_policies(principal: Principal, keys: Context) -> Subject {
         identity: Vec::new(),
         boundary: None,
         session: None,
+        narrowings: Vec::new(),
         missing: Vec::new(),
         programs: Vec::new(),
         keys,
     }
 }
 
-fn session_policies(documents: &[Arc<Document>]) -> Option<Vec<Attached>> {
+/// A narrowing without a document allows nothing.
+fn narrowings(all: &[Vec<Arc<Document>>]) -> Vec<Vec<Attached>> {
+    let narrowing = |(index, documents): (usize, &Vec<Arc<Document>>)| {
+        let name = format!("narrowing {}, policy", index + 1);
+        session_policies(&name, documents).unwrap_or_default()
+    };
+    all.iter().enumerate().map(narrowing).collect()
+}
+
+fn session_policies(name: &str, documents: &[Arc<Document>]) -> Option<Vec<Attached>> {
     let attached = |(index, document): (usize, &Arc<Document>)| Attached {
         policy_type: PolicyType::Session,
-        name: Arc::from(format!("session policy {}", index + 1)),
+        name: Arc::from(format!("{name} {}", index + 1)),
         version_id: None,
         document: Arc::clone(document),
         resolved: None,

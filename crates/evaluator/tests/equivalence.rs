@@ -34,6 +34,7 @@ struct Owned {
     identity: CompiledSet,
     boundary: Option<CompiledSet>,
     session: Option<CompiledSet>,
+    narrowings: Vec<CompiledSet>,
     resource: Option<(Attached, Program)>,
     scps: Vec<CompiledSet>,
     rcps: Vec<Vec<(Attached, Program)>>,
@@ -61,6 +62,7 @@ impl Owned {
             identity: compiled(&set.identity),
             boundary: set.boundary.as_deref().map(compiled),
             session: set.session.as_deref().map(compiled),
+            narrowings: set.narrowings.iter().map(|one| compiled(one)).collect(),
             resource: set.resource.as_ref().map(with_program),
             scps: set.scps.iter().map(|level| compiled(level)).collect(),
             rcps: set.rcps.iter().map(|level| level.iter().map(with_program).collect()).collect(),
@@ -74,10 +76,13 @@ impl Owned {
         let rcps: Vec<Vec<CompiledAttached<'_>>> =
             self.rcps.iter().map(|level| level.iter().map(compiled_attached).collect()).collect();
         let rcps: Vec<Layer<'_>> = rcps.iter().map(|level| Layer::Attached(level)).collect();
+        let narrowings: Vec<Layer<'_>> =
+            self.narrowings.iter().map(|set| Layer::Set(PolicyType::Session, set)).collect();
         let policies = Policies {
             identity: Layer::Set(PolicyType::Identity, &self.identity),
             boundary: self.boundary.as_ref().map(|set| Layer::Set(PolicyType::Boundary, set)),
             session: self.session.as_ref().map(|set| Layer::Set(PolicyType::Session, set)),
+            narrowings: &narrowings,
             resource: self.resource.as_ref().map(compiled_attached),
             scps: &scps,
             rcps: &rcps,

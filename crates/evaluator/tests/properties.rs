@@ -4,8 +4,8 @@
 mod world;
 
 use countersign_evaluator::{
-    Attached, Context, ContextValue, Decision, PolicySet, PolicyType, Principal, Request, explain,
-    reference::decide,
+    Attached, Context, ContextValue, Decision, PolicySet, PolicyType, Principal, Reason, Request,
+    compiled, explain, reference::decide,
 };
 use proptest::prelude::*;
 use proptest::sample::select;
@@ -231,6 +231,31 @@ proptest! {
         let mut with = without.clone();
         with.boundary = Some(limit);
         prop_assert!(rank(decide(&request, &with).decision) <= rank(decide(&request, &without).decision));
+    }
+
+    // ATTACKS 72: a narrowed token can do nothing that the token it came from cannot, and nothing that any of its narrowings does not allow
+    // by itself.
+    #[test]
+    fn narrowing_never_allows_more(
+        request in question(),
+        set in set(),
+        narrowings in prop::collection::vec(policies(PolicyType::Session), 0..3),
+    ) {
+        let narrowed = PolicySet { narrowings: narrowings.clone(), ..set.clone() };
+        let verdict = decide(&request, &narrowed);
+        prop_assert_eq!(&verdict, &compiled::decide(&request, &narrowed));
+        prop_assert!(rank(verdict.decision) <= rank(decide(&request, &set).decision));
+        if verdict.decision == Decision::Allow {
+            let mut alone = request.clone();
+            alone.resource.account = alone.principal.account();
+            for mut narrowing in narrowings {
+                narrowing.iter_mut().for_each(|one| one.policy_type = PolicyType::Identity);
+                let own = PolicySet { identity: narrowing, ..PolicySet::default() };
+                let own = decide(&alone, &own);
+                prop_assert_ne!(own.reason, Reason::NoIdentityAllow);
+                prop_assert_ne!(own.decision, Decision::ExplicitDeny);
+            }
+        }
     }
 
     #[test]

@@ -75,6 +75,7 @@ fn facts() -> SessionFacts {
         session_name: "s1".to_owned(),
         issued_at: 1_781_488_800,
         session_policies: Vec::new(),
+        narrowings: Vec::new(),
         session_tags: tags(&[("team", "session")]),
         source_identity: Some("carol".to_owned()),
     }

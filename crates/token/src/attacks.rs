@@ -276,7 +276,7 @@ fn attack_65_66_issuers() {
 #[test]
 fn attack_67_claims_that_are_not_ours() {
     let key = SigningKey::generate().unwrap();
-    for name in ["request_tags", "act", "cnf", "scope", "may_act", "nbf", "auth_time", "Sub", "x"] {
+    for name in ["request_tags", "Act", "CNF", "scopes", "may_act", "nbf", "auth_time", "Sub", "x"] {
         let error = refusal(&with_claims(&key, |c| c[name] = json!(NOW - 60)), &key);
         assert!(
             matches!(&error, TokenError::InvalidClaims { reason } if reason.contains(&format!("`{name}`"))),
@@ -295,7 +295,18 @@ fn attack_67_claims_that_are_not_ours() {
         );
     }
     // Parts of a session that contradict each other, and other spellings of what is absent.
-    let contradictory: [fn(&mut Value); 9] = [
+    let contradictory: [fn(&mut Value); 20] = [
+        |c| c["scope"] = json!(""),
+        |c| c["scope"] = json!(["s3:Get"]),
+        |c| c["scope"] = Value::Null,
+        |c| c["cnf"] = json!({}),
+        |c| c["cnf"] = json!({ "jkt": "x" }),
+        |c| c["cnf"] = json!({ "jkt": samples::THUMBPRINT, "x5t#S256": samples::THUMBPRINT }),
+        |c| c["cnf"] = json!({ "jwk": samples::THUMBPRINT }),
+        |c| c["act"] = json!({ "sub": "arn:x" }),
+        |c| c["act"] = json!({ "sub": "arn:x", "client_id": "AROA:x", "iss": "x" }),
+        |c| c["act"] = serde_json::to_value(samples::actors(5)).unwrap(),
+        |c| c["countersign"]["narrowings"] = json!([[]]),
         |c| c["sub"] = json!("arn:aws:sts::111122223333:assumed-role/Admin/alice@example.com"),
         |c| c["client_id"] = json!("AROAOTHER:alice@example.com"),
         |c| c["countersign"]["role_id"] = json!("AROAOTHER"),

@@ -30,6 +30,16 @@ pub struct Claims {
     pub jti: String,
     /// The session's unique form, `ROLE_ID:SESSION` (`aws:userid`). A re-created role has another role id.
     pub client_id: String,
+    /// The action patterns that the session was narrowed to, as RFC 9068 section 2.2.3 has them. For people and for the next narrowing:
+    /// what limits the session stands in its policies.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub scope: Option<String>,
+    /// The key whose holder alone may show the token (RFC 7800). Without one, whoever has the token may.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cnf: Option<Confirmation>,
+    /// Who acts for the session (RFC 8693 section 4.1); for the record, and never a right.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub act: Option<Actor>,
     #[serde(rename = "countersign")]
     pub session: Session,
 }
@@ -55,15 +65,86 @@ pub struct Session {
     /// The keys of those that the session hands on when it chains.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub transitive_tag_keys: BTreeSet<String>,
-    /// Session policy documents, as text. None of them means that no session policy limits the session.
+    /// Session policy documents, as text: a union. None of them means that no session policy limits the session.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub session_policies: Vec<String>,
+    /// What each narrowing added: documents that are a union among themselves. Of several narrowings each must allow.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub narrowings: Vec<Vec<String>>,
+    /// The names (`jti`) of the tokens that this one was exchanged for, the first one first: revoking one of them revokes it too.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub parents: Vec<String>,
     /// How the caller showed who it is (`countersign:ProofType`).
     pub proof_type: String,
     pub caller: Caller,
     /// The least revision at which the token may be judged, `store_id:number`.
     pub revision: String,
 }
+
+/// How the holder of a token shows that it is the one it was made for.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Confirmation {
+    /// By a DPoP proof of the key with this RFC 7638 thumbprint (RFC 9449 section 6.1).
+    #[serde(rename = "jkt")]
+    Key(String),
+    /// By a TLS client certificate with this SHA-256 thumbprint (RFC 8705 section 3.1).
+    #[serde(rename = "x5t#S256")]
+    Certificate(String),
+}
+
+impl Confirmation {
+    /// From the request's `client_key_thumbprint`: a key's thumbprint, or a certificate's after `x5t#S256:`.
+    ///
+    /// # Errors
+    /// None when it is neither: a SHA-256 in base64url without padding has 43 characters.
+    pub fn parse(text: &str) -> Option<Confirmation> {
+        let (make, thumbprint): (fn(String) -> Confirmation, &str) =
+            match text.strip_prefix("x5t#S256:") {
+                Some(thumbprint) => (Confirmation::Certificate, thumbprint),
+                None => (Confirmation::Key, text),
+            };
+        is_sha256(thumbprint).then(|| make(thumbprint.to_owned()))
+    }
+
+    /// The thumbprint, of whichever it is.
+    pub fn thumbprint(&self) -> &str {
+        match self {
+            Confirmation::Key(thumbprint) | Confirmation::Certificate(thumbprint) => thumbprint,
+        }
+    }
+}
+
+/// Who acts for a session: another session of Countersign's.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Actor {
+    /// The session's ARN.
+    pub sub: String,
+    /// Its unique form, `ROLE_ID:SESSION`.
+    pub client_id: String,
+    /// Who acted before.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub act: Option<Box<Actor>>,
+}
+
+impl Actor {
+    /// How many have acted.
+    pub fn depth(&self) -> usize {
+        std::iter::successors(Some(self), |actor| actor.act.as_deref()).count()
+    }
+
+    fn is_well_formed(&self) -> bool {
+        self.depth() <= MAX_ACTORS
+            && std::iter::successors(Some(self), |actor| actor.act.as_deref())
+                .all(|actor| !actor.sub.is_empty() && !actor.client_id.is_empty())
+    }
+}
+
+/// How many may act for a session, one after the other.
+pub const MAX_ACTORS: usize = 4;
+
+/// How many times a token may be exchanged on, each result for the next.
+pub const MAX_PARENTS: usize = 8;
 
 /// Who exchanged a proof for the session.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -105,7 +186,9 @@ impl Claims {
         session: Session,
     ) -> Result<Claims, MintError> {
         let (sub, client_id) = (session.arn(), session.unique_form());
-        Ok(Claims { iss, sub, aud, exp, iat, jti: jti()?, client_id, session })
+        let jti = jti()?;
+        let (scope, cnf, act) = (None, None, None);
+        Ok(Claims { iss, sub, aud, exp, iat, jti, client_id, scope, cnf, act, session })
     }
 
     /// The name of the first claim that is empty, or that contradicts another. Minting and verifying both ask.
@@ -126,6 +209,19 @@ impl Claims {
             ("session_name", is_arn_segment(&session.session_name)),
             ("sub", self.sub == session.arn()),
             ("client_id", self.client_id == session.unique_form()),
+            ("scope", self.scope.as_deref().is_none_or(is_scope)),
+            ("cnf", self.cnf.as_ref().is_none_or(|cnf| is_sha256(cnf.thumbprint()))),
+            ("act", self.act.as_ref().is_none_or(Actor::is_well_formed)),
+            (
+                "narrowings",
+                session.narrowings.len() <= MAX_PARENTS
+                    && session.narrowings.iter().all(|narrowing| !narrowing.is_empty()),
+            ),
+            (
+                "parents",
+                session.parents.len() <= MAX_PARENTS
+                    && session.parents.iter().all(|parent| !parent.is_empty()),
+            ),
             ("source_identity", session.source_identity.as_deref() != Some("")),
             ("session_tags", differ_by_more_than_case(session.session_tags.keys())),
             (
@@ -176,6 +272,16 @@ fn is_arn_segment(text: &str) -> bool {
     !text.is_empty() && !text.contains(['/', ':'])
 }
 
+/// RFC 6749 section 3.3: words with single spaces between them.
+fn is_scope(text: &str) -> bool {
+    text.split(' ').all(|word| !word.is_empty() && word.bytes().all(|byte| byte.is_ascii_graphic()))
+}
+
+/// A SHA-256 in base64url without padding.
+fn is_sha256(text: &str) -> bool {
+    text.len() == 43 && URL_SAFE_NO_PAD.decode(text).is_ok_and(|bytes| bytes.len() == 32)
+}
+
 fn differ_by_more_than_case<'a>(keys: impl Iterator<Item = &'a String>) -> bool {
     let mut seen = BTreeSet::new();
     keys.into_iter().all(|key| !key.is_empty() && seen.insert(key.to_lowercase()))
@@ -203,6 +309,23 @@ mod tests {
         }
         check(|_| {}, None);
         check(|c| c.session.source_identity = Some("alice".into()), None);
+        check(|c| c.scope = Some("orders:Get* s3:*".into()), None);
+        for scope in ["", " ", "a:b ", "a:b  c:d", "a:b\tc:d", "ä:b"] {
+            let mut claims = samples::claims();
+            claims.scope = Some(scope.to_owned());
+            assert_eq!(claims.contradiction(), Some("scope"), "{scope}");
+        }
+        check(|c| c.cnf = Confirmation::parse(samples::THUMBPRINT), None);
+        check(|c| c.cnf = Some(Confirmation::Key("x".into())), Some("cnf"));
+        check(|c| c.act = Some(samples::actors(4)), None);
+        check(|c| c.act = Some(samples::actors(5)), Some("act"));
+        check(|c| c.act = Some(Actor { sub: String::new(), ..samples::actors(1) }), Some("act"));
+        check(|c| c.session.narrowings = vec![vec!["{}".into()]; 8], None);
+        check(|c| c.session.narrowings = vec![vec!["{}".into()]; 9], Some("narrowings"));
+        check(|c| c.session.narrowings = vec![Vec::new()], Some("narrowings"));
+        check(|c| c.session.parents = vec!["j".into(); 8], None);
+        check(|c| c.session.parents = vec!["j".into(); 9], Some("parents"));
+        check(|c| c.session.parents = vec![String::new()], Some("parents"));
         check(|c| drop(c.session.session_tags.insert("Empty".into(), String::new())), None);
         check(|c| c.iss.clear(), Some("iss"));
         check(|c| c.aud.clear(), Some("aud"));
@@ -255,6 +378,22 @@ mod tests {
         for name in ["session_tags", "session_policies", "source_identity"] {
             assert!(!text.contains(name), "{text}");
         }
+    }
+
+    #[test]
+    fn confirmations() {
+        let key = samples::THUMBPRINT;
+        let check = |text: &str, expected: Option<&str>| {
+            let found = Confirmation::parse(text).map(|cnf| serde_json::to_string(&cnf).unwrap());
+            assert_eq!(found.as_deref(), expected, "{text}");
+        };
+        check(key, Some(&format!(r#"{{"jkt":"{key}"}}"#)));
+        check(&format!("x5t#S256:{key}"), Some(&format!(r##"{{"x5t#S256":"{key}"}}"##)));
+        for text in ["", "x", "x5t#S256:", &key[1..], &format!("{key}A"), &format!("jkt:{key}")] {
+            check(text, None);
+        }
+        // 43 characters whose last one has bits that no byte has.
+        check(&format!("{}{}", &key[..42], 'B'), None);
     }
 
     #[test]

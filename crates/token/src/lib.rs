@@ -12,12 +12,14 @@
 pub mod binding;
 mod canonical;
 pub mod claims;
+pub mod dpop;
 mod ecdsa;
 mod json;
 pub mod jwt;
 pub mod key;
 pub mod keyset;
 pub mod mint;
+pub mod scope;
 pub mod thumbprint;
 pub mod verify;
 
@@ -29,12 +31,13 @@ mod robustness;
 mod samples;
 
 pub use binding::{Binding, BoundRequest, BoundTag};
-pub use claims::{Caller, Claims, Realm, Session};
+pub use claims::{Actor, Caller, Claims, Confirmation, Realm, Session};
+pub use dpop::{DpopError, ProvenKey};
 pub use key::{KeyError, PublicKey, SigningKey, jwks};
 pub use keyset::{KeyRecord, KeySet};
 pub use mint::{MintError, mint};
 pub use thumbprint::thumbprint;
-pub use verify::{Expected, SignedToken, TokenError, VerifiedToken, check_signature, verify};
+pub use verify::{Expected, Shown, SignedToken, TokenError, VerifiedToken, check_signature, verify};
 
 /// The longest token that is minted or verified, in bytes of its compact form. With the other header fields it stays under
 /// the 8 KiB that common HTTP stacks allow for all headers.

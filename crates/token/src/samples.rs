@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
-use crate::{Caller, Claims, Expected, KeyRecord, KeySet, Realm, Session, SigningKey};
+use crate::{Actor, Caller, Claims, Expected, KeyRecord, KeySet, Realm, Session, SigningKey};
 
 pub(crate) const NOW: i64 = 1_800_000_000;
 pub(crate) const ISSUER: &str = "http://127.0.0.1:8080";
@@ -23,6 +23,8 @@ pub(crate) fn claims() -> Claims {
         session_tags: BTreeMap::from([("Team".into(), "größe".into())]),
         transitive_tag_keys: Default::default(),
         session_policies: vec![r#"{"Version":"2012-10-17","Statement":[]}"#.into()],
+        narrowings: Vec::new(),
+        parents: Vec::new(),
         proof_type: "sts-get-caller-identity".into(),
         caller: Caller {
             realm: Realm::Aws,
@@ -33,6 +35,15 @@ pub(crate) fn claims() -> Claims {
         revision: "store:7".into(),
     };
     Claims::for_session(ISSUER.into(), AUDIENCE.into(), NOW - 60, NOW + 3540, session).unwrap()
+}
+
+/// RFC 7638's own.
+pub(crate) const THUMBPRINT: &str = "NzbLsXh8uDCcd-6MNwXF4W_7noWXFZAfHkxZsRGC9Xs";
+
+/// So many, each acting after the one inside.
+pub(crate) fn actors(count: usize) -> Actor {
+    let one = |act| Actor { sub: "arn:x".into(), client_id: "AROA:x".into(), act };
+    (1..count).fold(one(None), |inner, _| one(Some(Box::new(inner))))
 }
 
 pub(crate) fn expected() -> Expected<'static> {

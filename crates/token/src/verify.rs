@@ -15,7 +15,8 @@ use serde::Deserialize;
 use serde::de::IgnoredAny;
 use serde_json::{Map, Value};
 
-use crate::claims::Claims;
+use crate::claims::{Claims, Confirmation};
+use crate::dpop::ProvenKey;
 use crate::ecdsa::{SIGNATURE_BYTES, is_low_s};
 use crate::json::{self, JsonFault};
 use crate::keyset::{KeyRecord, KeySet};
@@ -36,6 +37,15 @@ pub struct Expected<'a> {
     /// How far ahead of `now` a token's `iat` may lie, in seconds: 0 to 5, anything else is read as the nearer of the two.
     /// An `exp` has no leeway.
     pub leeway: i64,
+}
+
+/// What the one who shows a token has proven to hold, beside the token.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Shown<'a> {
+    /// By a DPoP proof that was made for this very token.
+    pub key: Option<&'a ProvenKey>,
+    /// The SHA-256 of its TLS client certificate, base64url without padding, where the TLS session has shown one.
+    pub certificate: Option<&'a str>,
 }
 
 /// A token whose signature holds, and whose claims are ours in form. Nothing is said of now: only `check` yields its claims.
@@ -96,7 +106,7 @@ pub fn check_signature(token: &str, keyset: &KeySet) -> Result<SignedToken, Toke
 
 impl SignedToken {
     /// Checks what may change between two uses: the key's standing, issuer, audience, and the times at `now` (seconds since
-    /// 1970).
+    /// 1970). A token that is bound to a key is refused: whoever shows it has proven nothing.
     ///
     /// # Errors
     /// `TokenError`, the first reason found.
@@ -105,6 +115,20 @@ impl SignedToken {
         now: i64,
         expected: &Expected<'_>,
         keyset: &KeySet,
+    ) -> Result<VerifiedToken, TokenError> {
+        self.check_shown(now, expected, keyset, &Shown::default())
+    }
+
+    /// The same, of somebody who has proven to hold what is `shown`.
+    ///
+    /// # Errors
+    /// `TokenError`, the first reason found.
+    pub fn check_shown(
+        &self,
+        now: i64,
+        expected: &Expected<'_>,
+        keyset: &KeySet,
+        shown: &Shown<'_>,
     ) -> Result<VerifiedToken, TokenError> {
         let record = usable(keyset, &self.kid)?;
         if now >= record.accept_until {
@@ -118,6 +142,7 @@ impl SignedToken {
             return Err(TokenError::WrongAudience);
         }
         check_times(claims, now, expected.leeway.clamp(0, MAX_LEEWAY_SECONDS))?;
+        check_possession(claims.cnf.as_ref(), shown)?;
         Ok(VerifiedToken { kid: Arc::clone(&self.kid), claims: Arc::clone(claims) })
     }
 
@@ -130,6 +155,17 @@ impl SignedToken {
     /// checked signatures is the opposite: keyed by all the token's bytes (or their hash), or it vouches for a forgery.
     pub fn jti(&self) -> &str {
         &self.claims.jti
+    }
+
+    /// Who it says it is for; to be compared, or to be looked up.
+    pub fn audience(&self) -> &str {
+        &self.claims.aud
+    }
+
+    /// The names whose revocation ends this token: its own, and those of the tokens that it was exchanged for.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        let claims = &self.claims;
+        std::iter::once(&claims.jti).chain(&claims.session.parents).map(String::as_str)
     }
 
     /// When there is no more use in remembering it, in seconds since 1970.
@@ -258,6 +294,21 @@ fn typed_claims(payload: Map<String, Value>) -> Result<Claims, TokenError> {
     match claims.contradiction() {
         Some(name) => Err(TokenError::ContradictoryClaim { name }),
         None => Ok(claims),
+    }
+}
+
+/// RFC 9449 section 7.1, RFC 8705 section 3.
+fn check_possession(cnf: Option<&Confirmation>, shown: &Shown<'_>) -> Result<(), TokenError> {
+    match (cnf, shown.key, shown.certificate) {
+        // A certificate says who made the connection; that the token is bound to it, nobody has said.
+        (None, None, _) => Ok(()),
+        (Some(Confirmation::Key(jkt)), Some(key), _) if *jkt == key.thumbprint() => Ok(()),
+        (Some(Confirmation::Key(_)), Some(_), _) => Err(TokenError::WrongKey),
+        (None | Some(Confirmation::Certificate(_)), Some(_), _) => Err(TokenError::NotBound),
+        (Some(Confirmation::Certificate(own)), None, Some(shown)) if *own == shown => Ok(()),
+        (Some(Confirmation::Certificate(_)), None, Some(_)) => Err(TokenError::WrongKey),
+        (Some(Confirmation::Key(_)), None, _)
+        | (Some(Confirmation::Certificate(_)), None, None) => Err(TokenError::NoProofOfPossession),
     }
 }
 

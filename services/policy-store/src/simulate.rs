@@ -430,6 +430,7 @@ pub fn nobody(account: AccountId) -> Subject {
         identity: Vec::new(),
         boundary: None,
         session: None,
+        narrowings: Vec::new(),
         missing: Vec::new(),
         programs: Vec::new(),
         keys: Context::new(),

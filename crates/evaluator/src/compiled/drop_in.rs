@@ -63,12 +63,15 @@ fn decide_prepared(request: &Prepared<'_>, policies: &PolicySet) -> Verdict {
     let identity = found(&policies.identity);
     let boundary = policies.boundary.as_deref().map(&found);
     let session = policies.session.as_deref().map(&found);
+    let narrowings: Vec<_> = policies.narrowings.iter().map(|one| found(one)).collect();
     let resource = found(policies.resource.as_slice());
     let scps: Vec<_> = policies.scps.iter().map(|level| found(level)).collect();
     let rcps: Vec<_> = policies.rcps.iter().map(|level| found(level)).collect();
     let identity = borrowed(&identity);
     let boundary = boundary.as_deref().map(borrowed);
     let session = session.as_deref().map(borrowed);
+    let narrowings: Vec<_> = narrowings.iter().map(|one| borrowed(one)).collect();
+    let narrowings: Vec<_> = narrowings.iter().map(|one| Layer::Attached(one)).collect();
     let resource = borrowed(&resource);
     let scps: Vec<_> = scps.iter().map(|level| borrowed(level)).collect();
     let rcps: Vec<_> = rcps.iter().map(|level| borrowed(level)).collect();
@@ -78,6 +81,7 @@ fn decide_prepared(request: &Prepared<'_>, policies: &PolicySet) -> Verdict {
         identity: Layer::Attached(&identity),
         boundary: boundary.as_deref().map(Layer::Attached),
         session: session.as_deref().map(Layer::Attached),
+        narrowings: &narrowings,
         resource: resource.first().copied(),
         scps: &scps,
         rcps: &rcps,
@@ -152,6 +156,7 @@ fn determining_statement(policies: &PolicySet, found: &StatementRef) -> Option<D
         LayerRef::Resource => policies.resource.as_slice(),
         LayerRef::Scp(level) => policies.scps.get(level as usize)?,
         LayerRef::Rcp(level) => policies.rcps.get(level as usize)?,
+        LayerRef::Narrowing(index) => policies.narrowings.get(index as usize)?,
     };
     let attached = list.get(found.policy as usize)?;
     let statement = attached.document.statements().get(found.statement as usize)?;

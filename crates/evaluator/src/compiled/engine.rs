@@ -37,6 +37,8 @@ pub struct Policies<'a> {
     /// `Some` and empty if a boundary is named but its policy is gone: then nothing is allowed.
     pub boundary: Option<Layer<'a>>,
     pub session: Option<Layer<'a>>,
+    /// One a narrowing, as [`crate::PolicySet::narrowings`].
+    pub narrowings: &'a [Layer<'a>],
     pub resource: Option<CompiledAttached<'a>>,
     /// One a level, from the root to the account.
     pub scps: &'a [Layer<'a>],
@@ -56,6 +58,7 @@ impl Default for Policies<'_> {
             identity: Layer::NONE,
             boundary: None,
             session: None,
+            narrowings: &[],
             resource: None,
             scps: &[],
             rcps: &[],
@@ -73,6 +76,7 @@ pub enum LayerRef {
     Resource,
     Scp(u32),
     Rcp(u32),
+    Narrowing(u32),
 }
 
 /// A statement of one of the policies of [`Policies`].
@@ -122,13 +126,14 @@ struct Packed {
 /// How many determining statements are named.
 pub const MAX_DETERMINING: usize = 16;
 
-const LAYERS: [fn(u32) -> LayerRef; 6] = [
+const LAYERS: [fn(u32) -> LayerRef; 7] = [
     |_| LayerRef::Identity,
     |_| LayerRef::Boundary,
     |_| LayerRef::Session,
     |_| LayerRef::Resource,
     LayerRef::Scp,
     LayerRef::Rcp,
+    LayerRef::Narrowing,
 ];
 
 const TYPES: [PolicyType; 7] = [
@@ -151,6 +156,7 @@ impl Packed {
             LayerRef::Resource => (3, 0),
             LayerRef::Scp(level) => (4, level),
             LayerRef::Rcp(level) => (5, level),
+            LayerRef::Narrowing(index) => (6, index),
         };
         // INVARIANT: the places in `LAYERS` and `TYPES`; the test holds them to it. Nobody has 67 million levels.
         let policy_type = match policy_type {
@@ -270,6 +276,7 @@ struct Summary {
     grant: Option<Grant>,
     boundary: bool,
     session: bool,
+    narrowings: bool,
     scps: bool,
 }
 
@@ -288,6 +295,10 @@ pub(crate) fn decide(
     if policies.missing || ownership == Ownership::Contradiction {
         return (Decision::ImplicitDeny, Reason::CannotEvaluate);
     }
+    // Narrowed, it can do nothing that a narrowing does not allow, whoever else allows it.
+    if !summary.narrowings {
+        return (Decision::ImplicitDeny, Reason::NotAllowedBySession);
+    }
     match allowed(request, policies, &summary, ownership) {
         Ok(reason) => (Decision::Allow, reason),
         Err(reason) => (Decision::ImplicitDeny, reason),
@@ -300,7 +311,7 @@ fn summarize(
     policies: &Policies<'_>,
     recorder: &mut impl Recorder,
 ) -> Summary {
-    let mut summary = Summary { scps: true, ..Summary::default() };
+    let mut summary = Summary { scps: true, narrowings: true, ..Summary::default() };
     let has_boundary = policies.boundary.is_some();
     let mut denied = None;
     let mut ask = |layer: &Layer<'_>,
@@ -356,6 +367,9 @@ fn summarize(
     };
     summary.boundary = limit(&policies.boundary, LayerRef::Boundary);
     summary.session = limit(&policies.session, LayerRef::Session);
+    for (index, layer) in (0..).zip(policies.narrowings) {
+        summary.narrowings &= limit(&Some(*layer), LayerRef::Narrowing(index));
+    }
     summary.denied = denied;
     summary
 }

@@ -519,6 +519,7 @@ pub struct World {
     pub identity: Vec<Policy>,
     pub boundary: Option<Vec<Policy>>,
     pub session: Option<Vec<Policy>>,
+    pub narrowings: Vec<Vec<Policy>>,
     pub resource: Option<Policy>,
     pub scps: Vec<Vec<Policy>>,
     pub rcps: Vec<Vec<Policy>>,
@@ -536,6 +537,11 @@ impl World {
             identity: policies(rng, PolicyType::Identity, 3),
             boundary: rng.one_in(4).then(|| policies(rng, PolicyType::Boundary, 2)),
             session: rng.one_in(4).then(|| policies(rng, PolicyType::Session, 2)),
+            narrowings: if rng.one_in(8) {
+                (0..=rng.below(2)).map(|_| policies(rng, PolicyType::Session, 2)).collect()
+            } else {
+                Vec::new()
+            },
             resource: rng.one_in(2).then(|| Policy::new(rng, resource_type, 4)),
             scps: (0..rng.below(8).saturating_sub(5))
                 .map(|_| policies(rng, PolicyType::Scp, 2))
@@ -597,6 +603,7 @@ impl World {
         turn(&mut world.identity);
         world.boundary.iter_mut().for_each(&mut turn);
         world.session.iter_mut().for_each(&mut turn);
+        world.narrowings.iter_mut().for_each(&mut turn);
         world.scps.iter_mut().for_each(&mut turn);
         world.rcps.iter_mut().for_each(&mut turn);
         if let Some(resource) = &mut world.resource {
@@ -613,6 +620,7 @@ impl World {
             identity: all(&self.identity),
             boundary: self.boundary.as_deref().map(all),
             session: self.session.as_deref().map(all),
+            narrowings: self.narrowings.iter().map(|narrowing| all(narrowing)).collect(),
             resource: self.resource.as_ref().map(|policy| policy.attached("r")),
             scps: self.scps.iter().map(|level| all(level)).collect(),
             rcps: self.rcps.iter().map(|level| all(level)).collect(),

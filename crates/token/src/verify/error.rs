@@ -63,6 +63,14 @@ pub enum TokenError {
     WrongIssuer,
     #[error("the token is for another audience")]
     WrongAudience,
+    #[error(
+        "the token is bound to a key: whoever shows it must prove, with each request, to hold that key"
+    )]
+    NoProofOfPossession,
+    #[error("the token is bound to another key than the one that was proven")]
+    WrongKey,
+    #[error("a DPoP proof came with the token, which is bound to no DPoP key")]
+    NotBound,
     #[error("the token expired at `{exp}`")]
     Expired { exp: i64 },
     #[error("the token was issued in the future, at `{iat}`")]
@@ -93,6 +101,9 @@ impl TokenError {
             TokenError::UnknownKey { .. } => "UnknownKey",
             TokenError::RevokedKey { .. } => "RevokedKey",
             TokenError::RetiredKey { .. } => "RetiredKey",
+            TokenError::NoProofOfPossession => "ProofOfPossessionRequired",
+            TokenError::WrongKey => "ProofOfPossessionMismatch",
+            TokenError::NotBound => "TokenNotBound",
             TokenError::WrongIssuer => "WrongIssuer",
             TokenError::WrongAudience => "WrongAudience",
             TokenError::Expired { .. } => "ExpiredToken",
