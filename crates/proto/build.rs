@@ -3,10 +3,13 @@
 use std::{env, error::Error, fs, path::PathBuf};
 
 /// Messages that carry secrets: their `Debug` is written by hand in `lib.rs`, and shows nothing.
-const SECRET: [&str; 17] = [
+const SECRET: [&str; 20] = [
     ".envoy.service.auth.v3.AttributeContext.HttpRequest",
     ".countersign.token.v1.ExchangeWithChallengeRequest",
     ".countersign.decision.v1.FilterResourcesRequest",
+    ".countersign.decision.v1.AuthorizeAssumeRoleRequest",
+    ".countersign.decision.v1.AuthorizeExchangeRequest",
+    ".countersign.decision.v1.ProofOfPossession",
     ".countersign.token.v1.ExchangeRequest",
     ".countersign.token.v1.ExchangeResponse",
     ".countersign.token.v1.ExchangeWithChallengeRequest.step",

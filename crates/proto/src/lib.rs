@@ -51,6 +51,9 @@ macro_rules! redacted {
 redacted![
     token::v1::ExchangeWithChallengeRequest,
     decision::v1::FilterResourcesRequest,
+    decision::v1::AuthorizeAssumeRoleRequest,
+    decision::v1::AuthorizeExchangeRequest,
+    decision::v1::ProofOfPossession,
     token::v1::ExchangeRequest,
     token::v1::ExchangeResponse,
     token::v1::exchange_with_challenge_request::Step,

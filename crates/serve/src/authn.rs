@@ -81,6 +81,9 @@ where
             let path = request.uri().path();
             match authenticator.authenticate(path, request.headers(), peer.as_ref()).await {
                 Ok(caller) => {
+                    // Whom the caller wanted, by which name: tonic does not hand it on.
+                    let uri = request.uri().clone();
+                    request.extensions_mut().insert(uri);
                     request.extensions_mut().insert(caller);
                     inner.call(request).await
                 }

@@ -276,7 +276,8 @@ fn attack_65_66_issuers() {
 #[test]
 fn attack_67_claims_that_are_not_ours() {
     let key = SigningKey::generate().unwrap();
-    for name in ["request_tags", "Act", "CNF", "scopes", "may_act", "nbf", "auth_time", "Sub", "x"] {
+    for name in ["request_tags", "Act", "CNF", "scopes", "may_act", "nbf", "auth_time", "Sub", "x"]
+    {
         let error = refusal(&with_claims(&key, |c| c[name] = json!(NOW - 60)), &key);
         assert!(
             matches!(&error, TokenError::InvalidClaims { reason } if reason.contains(&format!("`{name}`"))),

@@ -1,8 +1,8 @@
 //! DPoP (RFC 9449): proof that whoever sends a request holds a private key.
 //!
 //! Knows all that section 4.3 wants checked of one proof. Declines to know which proofs were seen before: whoever accepts a
-//! [`ProvenKey`] remembers its [`replay key`](ProvenKey::replay_key) until [`ProvenKey::until`]; and it gives no nonces, so that this memory,
-//! and a window of a minute, are what stands against replay.
+//! [`ProvenKey`] takes it out of its own [`SeenProofs`] first. It gives no nonces, so that this memory, and a window of a minute, are what
+//! stands against replay.
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -14,6 +14,10 @@ use crate::canonical::sha256_base64url;
 use crate::ecdsa::SIGNATURE_BYTES;
 use crate::json;
 use crate::key::PublicKey;
+
+mod seen;
+
+pub use seen::SeenProofs;
 
 /// The longest proof that is read, in bytes.
 pub const MAX_PROOF_BYTES: usize = 4096;

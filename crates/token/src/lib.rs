@@ -37,7 +37,9 @@ pub use key::{KeyError, PublicKey, SigningKey, jwks};
 pub use keyset::{KeyRecord, KeySet};
 pub use mint::{MintError, mint};
 pub use thumbprint::thumbprint;
-pub use verify::{Expected, Shown, SignedToken, TokenError, VerifiedToken, check_signature, verify};
+pub use verify::{
+    Expected, Shown, SignedToken, TokenError, VerifiedToken, check_signature, verify,
+};
 
 /// The longest token that is minted or verified, in bytes of its compact form. With the other header fields it stays under
 /// the 8 KiB that common HTTP stacks allow for all headers.

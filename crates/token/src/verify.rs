@@ -162,6 +162,11 @@ impl SignedToken {
         &self.claims.aud
     }
 
+    /// Whether it is bound to a key.
+    pub fn is_bound(&self) -> bool {
+        self.claims.cnf.is_some()
+    }
+
     /// The names whose revocation ends this token: its own, and those of the tokens that it was exchanged for.
     pub fn names(&self) -> impl Iterator<Item = &str> {
         let claims = &self.claims;

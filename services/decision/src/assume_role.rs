@@ -38,7 +38,7 @@ use crate::{
     error::Refusal,
     log::Line,
     sentence::arn_noun,
-    session::{self, NoSession, OWN_AUDIENCE, Opened, Session},
+    session::{self, Came, NoSession, OWN_AUDIENCE, Opened, Presented, Session},
 };
 
 const ASSUME_ROLE: &str = "sts:AssumeRole";
@@ -101,13 +101,13 @@ pub struct Grant {
 }
 
 /// Gateways ask this, and nobody else: whoever may say what a proof has shown may be anybody.
-pub fn gateways_alone(caller: &Caller) -> Result<(), Refusal> {
+pub fn gateways_alone(caller: &Caller, action: &str) -> Result<(), Refusal> {
     match caller {
         Caller::Service(ServiceName::Gateway) => Ok(()),
         Caller::Service(ServiceName::Decision) | Caller::Session(_) | Caller::Anonymous => {
             Err(Refusal::AccessDenied {
                 caller: check::caller_name(caller),
-                action: "countersign:AuthorizeAssumeRole".to_owned(),
+                action: action.to_owned(),
                 resource: "*".to_owned(),
                 because: ": gateways alone",
             })
@@ -158,8 +158,10 @@ async fn asker(
     let view = decider.view(&question.at_least_revision, deadline).await?;
     match &question.proven {
         Proven::Identity(identity) => Ok((view, Asker::Identity(identity.clone()))),
-        Proven::Token(SubjectToken(token)) => {
-            let opened = session::open(decider, token, OWN_AUDIENCE, now, deadline).await;
+        Proven::Token(SubjectToken(token), possession) => {
+            let (audience, came) = (Some(OWN_AUDIENCE), Came::ToGateway);
+            let presented = Presented { token, audience, possession, came };
+            let opened = session::open(decider, presented, now, deadline).await;
             let Opened { view, session, signed: _ } = opened.map_err(NoSession::of_subject)?;
             // Between the two waits the replica may have begun to follow another store.
             decider::satisfies(&view, &question.at_least_revision)?;
@@ -335,7 +337,7 @@ fn duration(
 }
 
 /// The session policies, frozen: managed ones as they are in this world.
-fn session_policies(
+pub fn session_policies(
     world: &World,
     wished: &Wished,
     role: &RoleEntry,

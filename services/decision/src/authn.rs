@@ -12,8 +12,9 @@ use http::HeaderMap;
 
 use crate::{
     check,
+    convert::Possession,
     decider::{self, Decider},
-    session::{self, OWN_AUDIENCE, Opened, Session},
+    session::{self, Came, OWN_AUDIENCE, Opened, Presented, Session},
 };
 
 /// Who calls.
@@ -108,8 +109,13 @@ impl Door {
         token: &str,
         deadline: Instant,
     ) -> Result<(Caller, Option<SignedToken>), Fault> {
-        let opened =
-            session::open(&self.decider, token, OWN_AUDIENCE, decider::now(), deadline).await;
+        let presented = Presented {
+            token,
+            audience: Some(OWN_AUDIENCE),
+            possession: &Possession::default(),
+            came: Came::ToAsker,
+        };
+        let opened = session::open(&self.decider, presented, decider::now(), deadline).await;
         let Opened { view, session, signed } = opened.map_err(session::NoSession::of_caller)?;
         // A session whose role is gone, or was made again, is over for every RPC, also for those that need no permission.
         check::session_subject(view.world(), &session)?;

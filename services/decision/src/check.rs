@@ -22,6 +22,7 @@ use countersign_evaluator::{
 use countersign_policy::{action::Action, arn::AccountId, principal::IamArn};
 use countersign_proto::decision::v1::{AuthorizeResponse, DecisionReason, ExplainResponse};
 use countersign_replica::{View, World};
+use countersign_serve::ServiceName;
 
 use crate::{
     authn::{Call, Caller},
@@ -31,7 +32,7 @@ use crate::{
     error::Refusal,
     log::Line,
     sentence::{arn_noun, sentence},
-    session::{self, NoSession, Opened, Session},
+    session::{self, Came, NoSession, OWN_AUDIENCE, Opened, Presented, Session},
 };
 
 /// A decision, as every answer carries it.
@@ -213,7 +214,13 @@ async fn pose(
     depth: Depth,
 ) -> Result<(Posed, Who), Refusal> {
     let Question { subject, check, at_least_revision } = question;
-    sessions_alone(call, depth, &check.resource)?;
+    let is_of_caller = match &subject {
+        Asked::Token { audience, .. } => audience == OWN_AUDIENCE,
+        Asked::Principal(_) | Asked::Service(_) => false,
+    };
+    if !is_gateways_own(call, is_of_caller, &check, depth) {
+        sessions_alone(call, depth, &check.resource)?;
+    }
     let now = decider::now();
     let (view, who) = who(decider, subject, &at_least_revision, now, call.deadline).await?;
     let (action, resource) = (check.action.to_string(), check.resource.to_string());
@@ -232,7 +239,10 @@ fn consider(
 ) -> Result<Matter, Refusal> {
     let account = owning_account(check.owner, &check.resource, who)?;
     let resource = Resource { arn: check.resource.clone(), account };
-    may_ask(world, call, who, &resource, depth, now)?;
+    let is_of_caller = matches!(who, Who::Session(_));
+    if !is_gateways_own(call, is_of_caller, &check, depth) {
+        may_ask(world, call, who, &resource, depth, now)?;
+    }
     let matter = matter(world, who, check, resource, now)?;
     if let Matter::Open(open) = &matter {
         let (request, policies) = open.as_ref();
@@ -412,8 +422,14 @@ async fn who(
     match asked {
         Asked::Principal(arn) => Ok((view, Who::Principal(arn))),
         Asked::Service(name) => Ok((view, Who::Service(name))),
-        Asked::Token { token, audience } => {
-            let opened = session::open(decider, &token, &audience, now, deadline).await;
+        Asked::Token { token, audience, possession } => {
+            let presented = Presented {
+                token: &token,
+                audience: Some(&audience),
+                possession: &possession,
+                came: Came::ToAsker,
+            };
+            let opened = session::open(decider, presented, now, deadline).await;
             let Opened { view, session, signed: _ } = opened.map_err(NoSession::of_subject)?;
             // Between the two waits the replica may have begun to follow another store.
             decider::satisfies(&view, at_least_revision)?;
@@ -549,6 +565,15 @@ pub fn denied(
     }
 }
 
+/// Whether a gateway asks if its own caller may do what the gateway itself offers: a session, by a token for Countersign, and an action of
+/// Countersign's.
+fn is_gateways_own(call: &Call, is_of_caller: bool, check: &Check, depth: Depth) -> bool {
+    matches!(call.caller, Caller::Service(ServiceName::Gateway))
+        && is_of_caller
+        && convert::is_own_action(&check.action)
+        && depth == Depth::Answer
+}
+
 fn sessions_alone(call: &Call, depth: Depth, resource: &ResourceArn) -> Result<(), Refusal> {
     let action = match depth {
         Depth::Answer => AUTHORIZE,
@@ -560,7 +585,7 @@ fn sessions_alone(call: &Call, depth: Depth, resource: &ResourceArn) -> Result<(
             &call.caller,
             action,
             resource,
-            ": a service identity may call AuthorizeAssumeRole and GetStatus alone",
+            ": a service identity may call GetStatus, and a gateway's AuthorizeAssumeRole and AuthorizeExchange",
         )),
     }
 }

@@ -7,9 +7,13 @@ use std::{
 
 use aws_lc_rs::rand;
 use countersign_replica::{Behind, Replica, Revision, View};
+use countersign_token::dpop::SeenProofs;
 use http::HeaderMap;
 
 use crate::{config::Config, error::Refusal, log::DecisionLog, signatures::Signatures};
+
+/// DPoP proofs of the last minute: 15,000 questions of bound tokens a second. Beyond that they are refused, and may be asked again.
+const MAX_SEEN_PROOFS: usize = 1_000_000;
 
 /// Answers questions. Cheap to clone.
 #[derive(Clone)]
@@ -17,6 +21,7 @@ pub struct Decider {
     replica: Replica,
     issuer: Arc<str>,
     signatures: Arc<Signatures>,
+    seen_proofs: Arc<SeenProofs>,
     patience: Duration,
     log: DecisionLog,
 }
@@ -28,6 +33,7 @@ impl Decider {
             replica,
             issuer: config.issuer.as_str().into(),
             signatures: Arc::default(),
+            seen_proofs: Arc::new(SeenProofs::new(MAX_SEEN_PROOFS)),
             patience: config.patience,
             log: DecisionLog::default(),
         }
@@ -56,6 +62,11 @@ impl Decider {
     /// Tokens whose signatures hold.
     pub fn signatures(&self) -> &Signatures {
         &self.signatures
+    }
+
+    /// DPoP proofs that came with questions.
+    pub fn seen_proofs(&self) -> &SeenProofs {
+        &self.seen_proofs
     }
 
     /// How long a question of a stream waits for a revision.

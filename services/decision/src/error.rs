@@ -5,7 +5,7 @@ use std::time::Duration;
 use countersign_policy::Malformed;
 use countersign_replica::Behind;
 use countersign_serve::Fault;
-use countersign_token::TokenError;
+use countersign_token::{DpopError, TokenError};
 use tonic::Code;
 
 /// Why a question is not answered.
@@ -36,6 +36,12 @@ pub enum Refusal {
     /// The token that the caller asks about was revoked before its time.
     #[error("token: it was revoked")]
     SubjectTokenRevoked,
+    /// What came with the token that the caller asks about proves nothing.
+    #[error("proof_of_possession: {0}")]
+    Possession(DpopError),
+    /// What came with the caller's own token proves nothing.
+    #[error("{0}")]
+    CallerPossession(DpopError),
     /// The caller's own token is refused.
     #[error("{0}")]
     CallerToken(TokenError),
@@ -115,6 +121,14 @@ impl From<Refusal> for Fault {
                 Fault::new(Code::InvalidArgument, "RevokedToken", said.clone())
                     .violation("token", said)
             }
+            // Of a full memory nobody could judge the proof.
+            Refusal::Possession(DpopError::Busy) | Refusal::CallerPossession(DpopError::Busy) => {
+                Fault::new(Code::ResourceExhausted, DpopError::Busy.code(), said)
+                    .retry_after(Duration::from_secs(1))
+            }
+            Refusal::Possession(error) => Fault::new(Code::InvalidArgument, error.code(), said)
+                .violation("proof_of_possession", error.to_string()),
+            Refusal::CallerPossession(error) => Fault::unauthenticated(error.code(), said),
             Refusal::CallerToken(error) => Fault::unauthenticated(error.code(), said),
             Refusal::SessionOver(_) | Refusal::CallerTokenOfAnotherStore => {
                 Fault::unauthenticated("InvalidToken", said)

@@ -1,10 +1,11 @@
 //! The RPCs: unwraps a request, calls one verb, wraps the answer. The door has been passed before anything here runs.
 
 use countersign_proto::decision::v1::{
-    AuthorizeAssumeRoleRequest, AuthorizeAssumeRoleResponse, AuthorizeRequest, AuthorizeResponse,
-    AuthorizeStreamRequest, BatchAuthorizeRequest, BatchAuthorizeResponse, ExplainRequest,
-    ExplainResponse, FilterResourcesRequest, FilterResourcesResponse, GetStatusRequest,
-    GetStatusResponse, WhoCanRequest, WhoCanResponse, decision_service_server::DecisionService,
+    AuthorizeAssumeRoleRequest, AuthorizeAssumeRoleResponse, AuthorizeExchangeRequest,
+    AuthorizeExchangeResponse, AuthorizeRequest, AuthorizeResponse, AuthorizeStreamRequest,
+    BatchAuthorizeRequest, BatchAuthorizeResponse, ExplainRequest, ExplainResponse,
+    FilterResourcesRequest, FilterResourcesResponse, GetStatusRequest, GetStatusResponse,
+    WhoCanRequest, WhoCanResponse, decision_service_server::DecisionService,
 };
 use countersign_serve::authn::missing_credentials;
 use tonic::{Request, Response, Status, Streaming, transport::server::TcpConnectInfo};
@@ -14,7 +15,7 @@ use crate::{
     authn::{Admitted, Call},
     check, convert,
     decider::Decider,
-    status,
+    exchange, status,
     stream::{self, Asker},
     who_can,
 };
@@ -94,9 +95,20 @@ impl DecisionService for Decisions {
         request: Request<AuthorizeAssumeRoleRequest>,
     ) -> Result<Response<AuthorizeAssumeRoleResponse>, Status> {
         let (call, message) = unwrap(request)?;
-        assume_role::gateways_alone(&call.caller)?;
+        assume_role::gateways_alone(&call.caller, "countersign:AuthorizeAssumeRole")?;
         let question = convert::assume_role_question(message)?;
         let answer = assume_role::authorize(&self.decider, question, call.deadline).await?;
+        Ok(Response::new(answer))
+    }
+
+    async fn authorize_exchange(
+        &self,
+        request: Request<AuthorizeExchangeRequest>,
+    ) -> Result<Response<AuthorizeExchangeResponse>, Status> {
+        let (call, message) = unwrap(request)?;
+        assume_role::gateways_alone(&call.caller, "countersign:AuthorizeExchange")?;
+        let question = convert::exchange_question(message)?;
+        let answer = exchange::authorize(&self.decider, question, call.deadline).await?;
         Ok(Response::new(answer))
     }
 

@@ -35,6 +35,7 @@ mod decider;
 mod effort;
 mod envoy;
 mod error;
+mod exchange;
 mod grpc;
 mod log;
 mod sentence;

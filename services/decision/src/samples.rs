@@ -211,6 +211,7 @@ pub fn session(account: &str, role: &str) -> Session {
             session_name: "s1".into(),
             issued_at: NOW - 60,
             session_policies: Vec::new(),
+            narrowings: Vec::new(),
             session_tags: Default::default(),
             source_identity: None,
         },

@@ -9,14 +9,14 @@ use std::{
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use countersign_evaluator::SessionFacts;
-use countersign_policy::{Malformed, arn::AccountId, parse};
+use countersign_policy::{Document, Malformed, arn::AccountId, parse};
 use countersign_replica::{Behind, View};
 use countersign_token::{
-    Claims, Expected, MAX_LEEWAY_SECONDS, MAX_TOKEN_BYTES, SignedToken, TokenError, VerifiedToken,
-    check_signature,
+    Claims, DpopError, Expected, MAX_LEEWAY_SECONDS, MAX_TOKEN_BYTES, Shown, SignedToken,
+    TokenError, VerifiedToken, check_signature,
 };
 
-use crate::{decider::Decider, error::Refusal};
+use crate::{convert::Possession, decider::Decider, error::Refusal};
 
 /// The audience of tokens for Countersign's own RPCs.
 pub const OWN_AUDIENCE: &str = "countersign";
@@ -49,6 +49,9 @@ pub enum NoSession {
     /// The token was revoked before its time.
     #[error("the token was revoked")]
     Revoked,
+    /// What came with the token proves nothing.
+    #[error(transparent)]
+    Possession(#[from] DpopError),
     /// The replica is not where the token needs it.
     #[error(transparent)]
     Behind(#[from] Behind),
@@ -61,6 +64,7 @@ impl NoSession {
             Self::Token(error) => Refusal::SubjectToken(error),
             Self::Claim { claim, message } => Refusal::SubjectToken(unreadable(claim, &message)),
             Self::Revoked => Refusal::SubjectTokenRevoked,
+            Self::Possession(error) => Refusal::Possession(error),
             Self::Behind(behind) => Refusal::Behind(behind),
         }
     }
@@ -71,6 +75,7 @@ impl NoSession {
             Self::Token(error) => Refusal::CallerToken(error),
             Self::Claim { claim, message } => Refusal::CallerToken(unreadable(claim, &message)),
             Self::Revoked => Refusal::SessionOver("its token was revoked".to_owned()),
+            Self::Possession(error) => Refusal::CallerPossession(error),
             Self::Behind(Behind::OtherStore { .. }) => Refusal::CallerTokenOfAnotherStore,
             // A verified token's revision is never malformed; and what is missing arrives.
             Self::Behind(
@@ -85,6 +90,28 @@ impl NoSession {
 
 fn unreadable(claim: &str, message: &str) -> TokenError {
     TokenError::InvalidClaims { reason: format!("`{claim}`: {message}") }
+}
+
+/// A token, as it came.
+#[derive(Clone, Copy)]
+pub struct Presented<'a> {
+    /// A secret.
+    pub token: &'a str,
+    /// Whom it must be for; none where any will do.
+    pub audience: Option<&'a str>,
+    /// What came beside it.
+    pub possession: &'a Possession,
+    /// To whom.
+    pub came: Came,
+}
+
+/// To whom a token came, and what came beside it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Came {
+    /// To whoever asks here: a DPoP proof is for this very token (RFC 9449 section 7.1), and is taken once.
+    ToAsker,
+    /// To a gateway, which exchanges it: the proof is for a token request (section 5), and the gateway has taken it.
+    ToGateway,
 }
 
 /// What a good token shows.
@@ -107,21 +134,26 @@ pub fn stands(
     let (issuer, audience) = (decider.issuer(), OWN_AUDIENCE);
     let expected = Expected { issuer, audience, leeway: MAX_LEEWAY_SECONDS };
     signed.check(now, &expected, view.world().keys())?;
-    if view.world().is_revoked(signed.jti()) {
-        return Err(NoSession::Revoked);
-    }
-    Ok(())
+    not_revoked(signed, view)
 }
 
-/// Verifies `token` for `audience` at `now`, waiting until `deadline` for the revision that it needs. The view is the one at which
+/// Neither it, nor a token that it was exchanged for.
+pub fn not_revoked(signed: &SignedToken, view: &View) -> Result<(), NoSession> {
+    match signed.names().any(|name| view.world().is_revoked(name)) {
+        true => Err(NoSession::Revoked),
+        false => Ok(()),
+    }
+}
+
+/// Verifies what was presented at `now`, waiting until `deadline` for the revision that it needs. The view is the one at which
 /// the token was good, and so the one to decide at.
 pub async fn open(
     decider: &Decider,
-    token: &str,
-    audience: &str,
+    presented: Presented<'_>,
     now: i64,
     deadline: Instant,
 ) -> Result<Opened, NoSession> {
+    let Presented { token, audience, possession, came } = presented;
     let mut view = decider.replica().now()?;
     let signed = match signed(decider, token, &view) {
         Ok(signed) => signed,
@@ -133,14 +165,24 @@ pub async fn open(
         }
         Err(error) => return Err(error.into()),
     };
+    let audience = audience.unwrap_or(signed.audience());
     let expected = Expected { issuer: decider.issuer(), audience, leeway: MAX_LEEWAY_SECONDS };
-    let verified = signed.check(now, &expected, view.world().keys())?;
+    let made_for = match came {
+        Came::ToAsker => Some(token),
+        Came::ToGateway => None,
+    };
+    let key = possession.key(made_for, now)?;
+    let shown = Shown { key: key.as_ref(), certificate: possession.certificate() };
+    let verified = signed.check_shown(now, &expected, view.world().keys(), &shown)?;
+    // Only once the token is good: else strangers would fill the memory.
+    match (&key, came) {
+        (Some(key), Came::ToAsker) => decider.seen_proofs().take(key, now)?,
+        (Some(_), Came::ToGateway) | (None, _) => {}
+    }
     let view = decider.view(&verified.claims().session.revision, deadline).await?;
     // The key may have been revoked since.
-    let verified = signed.check(now, &expected, view.world().keys())?;
-    if view.world().is_revoked(signed.jti()) {
-        return Err(NoSession::Revoked);
-    }
+    let verified = signed.check_shown(now, &expected, view.world().keys(), &shown)?;
+    not_revoked(&signed, &view)?;
     let session = session(&verified)?;
     Ok(Opened { view, session, signed })
 }
@@ -177,16 +219,10 @@ fn session(verified: &VerifiedToken) -> Result<Session, NoSession> {
         .account
         .parse()
         .map_err(|error| NoSession::Claim { claim: "account", message: format!("{error}") })?;
-    let session_policies = session
-        .session_policies
-        .iter()
-        .map(|text| parse::parse(text).map(Arc::new))
-        .collect::<Result<Vec<_>, Malformed>>()
-        // A session policy that cannot be read limits the session in a way that is not known.
-        .map_err(|malformed| NoSession::Claim {
-            claim: "session_policies",
-            message: malformed.to_string(),
-        })?;
+    let session_policies = documents("session_policies", &session.session_policies)?;
+    let narrowings = session.narrowings.iter();
+    let narrowings = narrowings.map(|narrowing| documents("narrowings", narrowing));
+    let narrowings = narrowings.collect::<Result<Vec<_>, _>>()?;
     let session_tags: BTreeMap<String, String> = session.session_tags.clone();
     Ok(Session {
         facts: SessionFacts {
@@ -197,12 +233,19 @@ fn session(verified: &VerifiedToken) -> Result<Session, NoSession> {
             session_name: session.session_name.clone(),
             issued_at: *iat,
             session_policies,
+            narrowings,
             session_tags,
             source_identity: session.source_identity.clone(),
         },
         arn: sub.clone(),
         transitive_tag_keys: session.transitive_tag_keys.clone(),
     })
+}
+
+/// A policy that cannot be read limits the session in a way that is not known.
+fn documents(claim: &'static str, texts: &[String]) -> Result<Vec<Arc<Document>>, NoSession> {
+    let unreadable = |error: Malformed| NoSession::Claim { claim, message: error.to_string() };
+    texts.iter().map(|text| parse::parse(text).map(Arc::new).map_err(unreadable)).collect()
 }
 
 #[cfg(test)]

@@ -89,6 +89,8 @@ mod tests {
             session_tags: Default::default(),
             transitive_tag_keys: Default::default(),
             session_policies: Vec::new(),
+            narrowings: Vec::new(),
+            parents: Vec::new(),
             proof_type: "urn:countersign:proof:sts-get-caller-identity".into(),
             caller: Caller {
                 realm: Realm::Countersign,

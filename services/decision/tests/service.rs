@@ -9,6 +9,8 @@
 
 #[path = "service/anonymous.rs"]
 mod anonymous;
+#[path = "service/bound.rs"]
+mod bound;
 #[path = "service/entities.rs"]
 mod entities;
 #[path = "service/envoy.rs"]
@@ -32,10 +34,10 @@ use std::time::{Duration, Instant};
 use countersign_decision::SERVICE_NAME;
 use countersign_proto::{
     decision::v1::{
-        AuthorizeAssumeRoleRequest, AuthorizeRequest, AuthorizeStreamRequest,
-        BatchAuthorizeRequest, Decision, DecisionReason, ExplainRequest, FilterResourcesRequest,
-        GetStatusRequest, GetStatusResponse, PolicyType, WhoCanRequest, authorize_request::Subject,
-        explain_request,
+        AuthorizeAssumeRoleRequest, AuthorizeExchangeRequest, AuthorizeRequest,
+        AuthorizeStreamRequest, BatchAuthorizeRequest, Decision, DecisionReason, ExplainRequest,
+        FilterResourcesRequest, GetStatusRequest, GetStatusResponse, PolicyType, WhoCanRequest,
+        authorize_request::Subject, explain_request,
     },
     policy::v1::record::Record as Kind,
 };
@@ -79,6 +81,13 @@ async fn every_rpc(
             "AuthorizeAssumeRole",
             client
                 .authorize_assume_role(with(request, AuthorizeAssumeRoleRequest::default()))
+                .await
+                .map(drop),
+        ),
+        (
+            "AuthorizeExchange",
+            client
+                .authorize_exchange(with(request, AuthorizeExchangeRequest::default()))
                 .await
                 .map(drop),
         ),
@@ -321,7 +330,7 @@ async fn a_caller_needs_a_right_to_ask() {
         refused(client.get_status(by(&powerless, GetStatusRequest {})).await).0,
         Code::PermissionDenied
     );
-    // A service identity asks for AuthorizeAssumeRole and GetStatus alone.
+    // A service identity asks about roles, tokens and its own callers alone.
     assert_eq!(refused(client.authorize(system.by_gateway(asked)).await).0, Code::PermissionDenied);
     let by_session = system.by_checker(assume(
         "countersign",
@@ -330,6 +339,8 @@ async fn a_caller_needs_a_right_to_ask() {
         "App",
     ));
     assert_eq!(refused(client.authorize_assume_role(by_session).await).0, Code::PermissionDenied);
+    let by_session = system.by_checker(AuthorizeExchangeRequest::default());
+    assert_eq!(refused(client.authorize_exchange(by_session).await).0, Code::PermissionDenied);
 }
 
 #[tokio::test]

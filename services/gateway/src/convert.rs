@@ -6,9 +6,9 @@ use countersign_proto::{
     token::v1::{AssumedRoleUser, ExchangeRequest, ExchangeResponse, Tag},
 };
 use countersign_replica::Revision;
-use countersign_token::{Binding, BoundRequest, BoundTag, Claims};
+use countersign_token::{Binding, BoundRequest, BoundTag, Claims, Confirmation};
 
-use crate::{error::Refusal, proof::ProvenCaller, session::Marks};
+use crate::{beside::Beside, error::Refusal, proof::ProvenCaller, session::Marks};
 
 /// A proof that AWS signed.
 pub const STS_PROOF: &str = "urn:countersign:proof:sts-get-caller-identity";
@@ -62,6 +62,10 @@ pub struct Asked {
     pub scope: String,
     /// Tags, and a source identity.
     pub marks: Marks,
+    /// The key that the token is to be bound to.
+    pub confirmation: Option<Confirmation>,
+    /// What came beside the request.
+    pub beside: Beside,
 }
 
 impl Asked {
@@ -104,11 +108,8 @@ impl Asked {
         bound: BoundRequest,
         partition: &str,
     ) -> Result<Self, Refusal> {
-        refuse_unimplemented(actor_token, &bound)?;
-        if !matches!(bound.requested_token_type.as_str(), "" | ACCESS_TOKEN) {
-            let message = format!("must be empty or `{ACCESS_TOKEN}`");
-            return Err(Refusal::Invalid { field: "requested_token_type", message });
-        }
+        without_actor(actor_token, &bound)?;
+        requested_token_type(&bound)?;
         let (role_account, role_name) = role(&bound.role_arn, partition)?;
         check(
             "role_session_name",
@@ -117,13 +118,7 @@ impl Asked {
             is_session_char,
             "of `[A-Za-z0-9_+=,.@-]`",
         )?;
-        check(
-            "audience",
-            &bound.audience,
-            1..=256,
-            |c| c.is_ascii_graphic(),
-            "visible, of ASCII, without spaces",
-        )?;
+        audience(&bound)?;
         if !bound.external_id.is_empty() {
             check(
                 "external_id",
@@ -141,6 +136,8 @@ impl Asked {
         Ok(Self {
             shown,
             binding: Binding::of_subject(&bound),
+            confirmation: confirmation(&bound)?,
+            beside: Beside::default(),
             marks: Marks::asked(&bound)?,
             role_arn: bound.role_arn,
             role_account,
@@ -157,13 +154,13 @@ impl Asked {
 }
 
 /// The fields that a binding does not cover.
-struct Tokens {
-    subject: String,
-    actor: String,
+pub(crate) struct Tokens {
+    pub(crate) subject: String,
+    pub(crate) actor: String,
 }
 
 /// The proof, and all that it is bound to. Taken apart by name, so that a new field does not compile until it has a meaning.
-fn split(request: ExchangeRequest) -> (Tokens, BoundRequest) {
+pub(crate) fn split(request: ExchangeRequest) -> (Tokens, BoundRequest) {
     let ExchangeRequest {
         subject_token,
         subject_token_type,
@@ -203,22 +200,61 @@ fn split(request: ExchangeRequest) -> (Tokens, BoundRequest) {
     (Tokens { subject: subject_token, actor: actor_token }, bound)
 }
 
-/// What a later version reads would narrow or mark the session: ignoring it would grant more than was asked for.
-fn refuse_unimplemented(actor_token: &str, bound: &BoundRequest) -> Result<(), Refusal> {
+/// A role is assumed by whoever shows a proof: an actor is for tokens that are exchanged as they are.
+fn without_actor(actor_token: &str, bound: &BoundRequest) -> Result<(), Refusal> {
     let fields = [
         ("actor_token", !actor_token.is_empty()),
         ("actor_token_type", !bound.actor_token_type.is_empty()),
-        ("client_key_thumbprint", !bound.client_key_thumbprint.is_empty()),
     ];
     match fields.into_iter().find(|(_, present)| *present) {
-        Some((field, _)) => Err(Refusal::NotImplemented { field }),
+        Some((field, _)) => {
+            let message = format!(
+                "only without `role_arn`, with a `subject_token_type` of `{ACCESS_TOKEN}`; leave it out"
+            );
+            Err(Refusal::Invalid { field, message })
+        }
         None => Ok(()),
     }
 }
 
+/// There is one kind of token to ask for.
+pub(crate) fn requested_token_type(bound: &BoundRequest) -> Result<(), Refusal> {
+    match bound.requested_token_type.as_str() {
+        "" | ACCESS_TOKEN => Ok(()),
+        _ => {
+            let message = format!("must be empty or `{ACCESS_TOKEN}`");
+            Err(Refusal::Invalid { field: "requested_token_type", message })
+        }
+    }
+}
+
+/// Who the token is for is always said.
+pub(crate) fn audience(bound: &BoundRequest) -> Result<(), Refusal> {
+    check(
+        "audience",
+        &bound.audience,
+        1..=256,
+        |c| c.is_ascii_graphic(),
+        "visible, of ASCII, without spaces",
+    )
+}
+
+/// The key that the token is to be bound to.
+pub(crate) fn confirmation(bound: &BoundRequest) -> Result<Option<Confirmation>, Refusal> {
+    let text = &bound.client_key_thumbprint;
+    if text.is_empty() {
+        return Ok(None);
+    }
+    Confirmation::parse(text).map(Some).ok_or_else(|| Refusal::Invalid {
+        field: "client_key_thumbprint",
+        message: "must be a key's RFC 7638 thumbprint, 43 characters of base64url, or a certificate's after `x5t#S256:`"
+            .to_owned(),
+    })
+}
+
 /// STS's bounds on what the decision service reads, held to before anything else is asked (ATTACKS 84). White space in a policy does
 /// not count there; here it does.
-fn check_sizes(bound: &BoundRequest) -> Result<(), Refusal> {
+pub(crate) fn check_sizes(bound: &BoundRequest) -> Result<(), Refusal> {
     let sizes = [
         ("policy", bound.policy.len(), 16 * 1024, "bytes"),
         ("policy_arns", bound.policy_arns.len(), 10, "ARNs"),
@@ -330,18 +366,28 @@ pub fn question(
         tags: tags.into_iter().map(|(key, value)| SessionTag { key, value }).collect(),
         transitive_tag_keys: transitive_tag_keys.into_iter().collect(),
         source_identity: source_identity.unwrap_or_default(),
+        proof_of_possession: None,
     }
 }
 
-/// The answer to the caller.
+/// What the token's bearer must show with it (RFC 9449 section 5; RFC 8705 section 3 keeps `Bearer`).
 #[must_use]
-pub fn answer(access_token: String, claims: &Claims, scope: &str) -> ExchangeResponse {
+pub fn token_type(claims: &Claims) -> &'static str {
+    match claims.cnf {
+        Some(Confirmation::Key(_)) => "DPoP",
+        Some(Confirmation::Certificate(_)) | None => "Bearer",
+    }
+}
+
+/// The answer to the caller, at `now`.
+#[must_use]
+pub fn answer(access_token: String, claims: &Claims, now: i64) -> ExchangeResponse {
     ExchangeResponse {
         access_token,
         issued_token_type: ACCESS_TOKEN.to_owned(),
-        token_type: "Bearer".to_owned(),
-        expires_in: i32::try_from(claims.exp.saturating_sub(claims.iat)).unwrap_or(i32::MAX),
-        scope: scope.to_owned(),
+        token_type: token_type(claims).to_owned(),
+        expires_in: i32::try_from(claims.exp.saturating_sub(now)).unwrap_or(i32::MAX),
+        scope: claims.scope.clone().unwrap_or_default(),
         assumed_role_user: Some(AssumedRoleUser {
             arn: claims.sub.clone(),
             assumed_role_id: claims.client_id.clone(),
@@ -446,8 +492,8 @@ mod tests {
         }
 
         let tag = Tag { key: "k".into(), value: "v".into() };
-        check(|r| r.actor_token = "x".into(), Err(("NotImplemented", "actor_token:")));
-        check(|r| r.actor_token_type = "x".into(), Err(("NotImplemented", "actor_token_type:")));
+        check(|r| r.actor_token = "x".into(), Err((invalid, "actor_token:")));
+        check(|r| r.actor_token_type = "x".into(), Err((invalid, "actor_token_type:")));
         check(|r| r.scope = "s3:Get*".into(), Ok(()));
         check(|r| r.scope = "x".repeat(1025), Err((invalid, "scope")));
         check(|r| r.policy = "p".repeat(16 * 1024 + 1), Err((invalid, "policy")));
@@ -458,10 +504,8 @@ mod tests {
         check(|r| r.tags = vec![tag.clone(); 51], Err((invalid, "tags")));
         check(|r| r.transitive_tag_keys = vec!["k".into()], Err((invalid, "transitive_tag_keys")));
         check(|r| r.source_identity = "x".repeat(65), Err((invalid, "source_identity")));
-        check(
-            |r| r.client_key_thumbprint = "x".into(),
-            Err(("NotImplemented", "client_key_thumbprint:")),
-        );
+        check(|r| r.client_key_thumbprint = "x".into(), Err((invalid, "client_key_thumbprint:")));
+        check(|r| r.client_key_thumbprint = "A".repeat(43), Ok(()));
     }
 
     #[test]

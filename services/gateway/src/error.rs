@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use countersign_serve::{Fault, grpc::ServeError};
 use countersign_sigv4::ProofError;
-use countersign_token::{MintError, TokenError};
+use countersign_token::{DpopError, MintError, TokenError};
 use tonic::Code;
 
 use crate::{config::ConfigError, endpoints::NoEndpoint};
@@ -82,6 +82,45 @@ pub enum Refusal {
     /// The token that is exchanged is no good.
     #[error("the subject token is refused: {0}")]
     SubjectToken(TokenError),
+    /// The token that is to act is no good.
+    #[error("the actor token is refused: {0}")]
+    ActorToken(TokenError),
+    /// An actor that is the subject itself, or that acts for somebody already.
+    #[error("actor_token: {0}")]
+    Actor(&'static str),
+    /// What proves that the client holds a key.
+    #[error(transparent)]
+    Possession(#[from] DpopError),
+    /// Nothing of what was asked for is in the scope of the token that came in.
+    #[error("scope: nothing of `{asked}` is within the subject token's own scope, `{own}`")]
+    NothingInScope {
+        /// What was asked for.
+        asked: String,
+        /// What there is.
+        own: String,
+    },
+    /// An audience that this token cannot be exchanged for.
+    #[error("audience: a token for `{own}` cannot become one for `{asked}`: {why}")]
+    AudienceNotAllowed {
+        /// What the token is for.
+        own: String,
+        /// What was asked for.
+        asked: String,
+        /// Why, and what helps.
+        why: &'static str,
+    },
+    /// The decision service said no to an exchange of a token.
+    #[error("{subject} may not have its token exchanged for audience `{audience}` ({detail})")]
+    ExchangeDenied {
+        /// Whose token.
+        subject: String,
+        /// For what.
+        audience: String,
+        /// The decision's id.
+        detail: String,
+        /// All of why, for the log.
+        cause: String,
+    },
     /// Nothing, or the wrong thing, came in an exchange with a challenge.
     #[error("the stream: {0}")]
     Stream(&'static str),
@@ -251,6 +290,7 @@ impl Refusal {
             Self::StsUnavailable { cause, .. }
             | Self::StsAnswer { cause, .. }
             | Self::Denied { cause, .. }
+            | Self::ExchangeDenied { cause, .. }
             | Self::ServiceUnavailable { cause, .. }
             | Self::ServiceBroken { cause, .. } => Some(cause),
             Self::MissingProof
@@ -260,6 +300,11 @@ impl Refusal {
             | Self::NoSourceAddress
             | Self::Proof(_)
             | Self::SubjectToken(_)
+            | Self::ActorToken(_)
+            | Self::Actor(_)
+            | Self::Possession(_)
+            | Self::NothingInScope { .. }
+            | Self::AudienceNotAllowed { .. }
             | Self::Stream(_)
             | Self::WrongAudience { .. }
             | Self::BindingMismatch
@@ -304,6 +349,18 @@ impl From<&Refusal> for Fault {
             Refusal::NoSourceAddress => denied("NoSourceAddress", message),
             Refusal::Proof(error) => Fault::unauthenticated(error.code(), message),
             Refusal::SubjectToken(error) => Fault::unauthenticated(error.code(), message),
+            Refusal::ActorToken(error) => Fault::unauthenticated(error.code(), message),
+            Refusal::Actor(_) => Fault::invalid("actor_token", message),
+            Refusal::Possession(error @ DpopError::Busy) => {
+                Fault::new(Code::ResourceExhausted, error.code(), message).retry_after(SOON)
+            }
+            Refusal::Possession(error) => Fault::unauthenticated(error.code(), message),
+            Refusal::NothingInScope { .. } => {
+                Fault::new(Code::InvalidArgument, "InvalidScope", message.clone())
+                    .violation("scope", message)
+            }
+            Refusal::AudienceNotAllowed { .. } => denied("AudienceNotAllowed", message),
+            Refusal::ExchangeDenied { .. } => denied("AccessDenied", message),
             Refusal::Stream(_) => Fault::invalid("step", message),
             Refusal::WrongAudience { .. } => Fault::unauthenticated("WrongAudience", message),
             Refusal::BindingMismatch => Fault::unauthenticated("BindingMismatch", message),

@@ -4,14 +4,14 @@
 use std::{net::IpAddr, sync::Arc, time::Duration};
 
 use countersign_proto::{
-    decision::v1::decision_service_client::DecisionServiceClient,
+    decision::v1::{ProofOfPossession, decision_service_client::DecisionServiceClient},
     policy::v1::{ConsumeProofRequest, PinPrincipalRequest},
     token::v1::{ExchangeRequest, ExchangeResponse},
 };
 use countersign_replica::Revision;
 use countersign_serve::{Fault, ServiceCredential};
 use countersign_token::{
-    Caller, Claims, Expected, Realm, Session, TokenError, VerifiedToken, verify,
+    Caller, Claims, Realm, Session, TokenError, VerifiedToken, dpop::SeenProofs,
 };
 use tonic::{Code, Status, service::interceptor::InterceptedService, transport::Channel};
 use tonic_types::StatusExt;
@@ -19,11 +19,13 @@ use tonic_types::StatusExt;
 use crate::{
     StoreClient,
     answered::{Answered, Granted},
-    authn::{AUDIENCE, LEEWAY},
+    authn::AUDIENCE,
+    beside::{self, Beside},
     clock,
     convert::{self, Asked, Shown},
     error::Refusal,
     keys::Keys,
+    narrow,
     proof::{
         ProvenCaller,
         sts::{CheckedProof, StsVerifier},
@@ -35,8 +37,8 @@ use crate::{
 /// For the whole exchange.
 pub const DEADLINE: Duration = Duration::from_secs(10);
 
-const STORE: &str = "the policy store";
-const DECISION: &str = "the decision service";
+pub(crate) const STORE: &str = "the policy store";
+pub(crate) const DECISION: &str = "the decision service";
 
 /// The decision service's client, as the gateway uses it.
 pub type DecisionClient = DecisionServiceClient<InterceptedService<Channel, ServiceCredential>>;
@@ -57,19 +59,21 @@ pub struct Exchange {
     pub store: StoreClient,
     /// What signs.
     pub keys: Arc<Keys>,
+    /// DPoP proofs that were taken.
+    pub seen_proofs: SeenProofs,
 }
 
 /// What the one log line of an exchange says, as far as it came. No token, signature or key is ever in it.
 #[derive(Default)]
-struct Account {
-    proof: &'static str,
+pub(crate) struct Account {
+    pub(crate) proof: &'static str,
     role: String,
-    session: String,
-    audience: String,
-    principal: String,
-    decision_id: String,
+    pub(crate) session: String,
+    pub(crate) audience: String,
+    pub(crate) principal: String,
+    pub(crate) decision_id: String,
     service_principal: String,
-    token_id: String,
+    pub(crate) token_id: String,
     closed: bool,
 }
 
@@ -83,9 +87,32 @@ impl Exchange {
         request: ExchangeRequest,
         source: Option<IpAddr>,
     ) -> Result<ExchangeResponse, Refusal> {
+        self.exchange_beside(request, &Beside::default(), source).await
+    }
+
+    /// The same, with what came beside the request.
+    ///
+    /// # Errors
+    /// See [`Refusal`].
+    pub async fn exchange_beside(
+        &self,
+        mut request: ExchangeRequest,
+        beside: &Beside,
+        source: Option<IpAddr>,
+    ) -> Result<ExchangeResponse, Refusal> {
         let mut account = Account::default();
-        self.within_deadline(Asked::parse(request, &self.partition), None, source, &mut account)
-            .await
+        let source = source.map(|address| address.to_canonical());
+        let named = beside.name_in(&mut request.client_key_thumbprint, clock::now());
+        if named.is_ok() && narrow::is_asked(&request) {
+            let work = self.narrow(request, beside, source, &mut account);
+            let outcome = tokio::time::timeout(DEADLINE, work).await;
+            let outcome = outcome.unwrap_or(Err(Refusal::TimedOut));
+            account.close(&source.map(|address| address.to_string()).unwrap_or_default(), &outcome);
+            return outcome;
+        }
+        let asked = named.and_then(|()| Asked::parse(request, &self.partition));
+        let asked = asked.map(|asked| Asked { beside: beside.clone(), ..asked });
+        self.within_deadline(asked, None, source, &mut account).await
     }
 
     /// Trades a proof that signs `challenge`, which its stream alone was given, for a token, and says so in the log. Whoever takes a
@@ -180,8 +207,14 @@ impl Exchange {
         self.keys.signer(now)?;
         let caller = self.sts.ask(&proof).await?;
         caller.arn().clone_into(&mut account.principal);
-        let question =
-            Question { asked, caller: &caller, challenged: true, source, marks: &asked.marks };
+        let question = Question {
+            asked,
+            caller: &caller,
+            challenged: true,
+            source,
+            marks: &asked.marks,
+            possession: None,
+        };
         let heard = self.keys.heard();
         let granted = self.authorize(&question, heard.as_ref(), account).await?;
         account.service_principal.clone_from(&granted.service_principal);
@@ -202,14 +235,20 @@ impl Exchange {
         let now = clock::now();
         self.keys.signer(now)?;
         // A token for a service of yours is not that service's to exchange (ATTACKS 88).
-        let expected = Expected { issuer: &self.issuer, audience: AUDIENCE, leeway: LEEWAY };
-        let session =
-            verify(token, &self.keys.known(), &expected, now).map_err(Refusal::SubjectToken)?;
+        let (issuer, keys) = (&self.issuer, self.keys.known());
+        let session = beside::verify(token, &asked.beside, issuer, Some(AUDIENCE), &keys, now)?;
         let caller = ProvenCaller::of_session(&session);
         caller.arn().clone_into(&mut account.principal);
         let marks = asked.marks.clone().handed_on(&session)?;
-        let question =
-            Question { asked, caller: &caller, challenged: false, source, marks: &marks };
+        let possession = asked.beside.of_token(&session);
+        let question = Question {
+            asked,
+            caller: &caller,
+            challenged: false,
+            source,
+            marks: &marks,
+            possession: possession.as_ref(),
+        };
         let heard = self.keys.heard();
         let granted = self.authorize(&question, heard.as_ref(), account).await?;
         if granted.pin_required || !granted.service_principal.is_empty() {
@@ -231,8 +270,14 @@ impl Exchange {
 
         // Whether the proof is worth spending; nothing is minted from this answer. What this gateway has heard of, such as a role made a
         // moment ago, the decision service must have heard of too.
-        let question =
-            Question { asked, caller: &caller, challenged: false, source, marks: &asked.marks };
+        let question = Question {
+            asked,
+            caller: &caller,
+            challenged: false,
+            source,
+            marks: &asked.marks,
+            possession: None,
+        };
         let heard = self.keys.heard();
         self.authorize(&question, heard.as_ref(), account).await?;
         let spent = self.consume(proof).await?;
@@ -257,7 +302,7 @@ impl Exchange {
     ) -> Result<ExchangeResponse, Refusal> {
         let (token, claims) = self.mint(asked, caller, granted, parent)?;
         account.token_id.clone_from(&claims.jti);
-        Ok(convert::answer(token, &claims, &asked.scope))
+        Ok(convert::answer(token, &claims, claims.iat))
     }
 
     /// Asks the decision service, for an answer at `floor` or later. An answer that contradicts itself is no permission.
@@ -267,8 +312,9 @@ impl Exchange {
         floor: Option<&Revision>,
         account: &mut Account,
     ) -> Result<Granted, Refusal> {
-        let Question { asked, caller, challenged, source, marks } = *question;
-        let message = convert::question(asked, caller, challenged, source, floor);
+        let Question { asked, caller, challenged, source, marks, possession } = *question;
+        let mut message = convert::question(asked, caller, challenged, source, floor);
+        message.proof_of_possession = possession.cloned();
         let answer = self.decision.clone().authorize_assume_role(message).await;
         let answer = answer.map_err(|status| match status.code() {
             Code::InvalidArgument => invalid(&status),
@@ -355,6 +401,8 @@ impl Exchange {
             session_tags: tags,
             transitive_tag_keys,
             session_policies: granted.session_policies.clone(),
+            narrowings: Vec::new(),
+            parents: parent.map(beside::parents).transpose()?.unwrap_or_default(),
             proof_type: asked.shown.proof_type().to_owned(),
             caller: Caller {
                 realm: caller.realm(),
@@ -371,19 +419,29 @@ impl Exchange {
                 return Err(Refusal::SubjectToken(TokenError::Expired { exp }));
             }
         }
-        let claims =
-            Claims::for_session(self.issuer.clone(), asked.audience.clone(), iat, exp, session)?;
+        let (issuer, audience) = (self.issuer.clone(), asked.audience.clone());
+        let claims = Claims {
+            scope: (!asked.scope.is_empty()).then(|| asked.scope.clone()),
+            cnf: beside::confirmation(asked.confirmation.as_ref(), parent)?,
+            act: parent.and_then(|parent| parent.claims().act.clone()),
+            ..Claims::for_session(issuer, audience, iat, exp, session)?
+        };
+        // Of two that come with one proof of a key, one gets a token.
+        asked.beside.take(&self.seen_proofs, iat)?;
         Ok((signer.mint(&claims)?, claims))
     }
 }
 
 /// A trust policy's `NotIpAddress` would hold of an address that is missing.
-fn known(source: Option<IpAddr>) -> Result<String, Refusal> {
+pub(crate) fn known(source: Option<IpAddr>) -> Result<String, Refusal> {
     source.map(|address| address.to_string()).ok_or(Refusal::NoSourceAddress)
 }
 
 /// A verifier that has reached the later of the two knows the key, and the role as it was when it was granted (DESIGN.md section 6).
-fn later<'a>(key: &'a Revision, decision: &'a Revision) -> Result<&'a Revision, Refusal> {
+pub(crate) fn later<'a>(
+    key: &'a Revision,
+    decision: &'a Revision,
+) -> Result<&'a Revision, Refusal> {
     if key.store_id != decision.store_id {
         return Err(Refusal::OtherStore);
     }
@@ -391,7 +449,7 @@ fn later<'a>(key: &'a Revision, decision: &'a Revision) -> Result<&'a Revision, 
 }
 
 /// Whether the decision service kept to the floor that it was given.
-fn reached(have: &Revision, floor: &Revision) -> Result<(), Refusal> {
+pub(crate) fn reached(have: &Revision, floor: &Revision) -> Result<(), Refusal> {
     if have.store_id != floor.store_id {
         return Err(Refusal::OtherStore);
     }
@@ -403,7 +461,7 @@ fn reached(have: &Revision, floor: &Revision) -> Result<(), Refusal> {
 }
 
 /// What the decision service says of a field is for the caller to read.
-fn invalid(status: &Status) -> Refusal {
+pub(crate) fn invalid(status: &Status) -> Refusal {
     let reason = status.get_error_details().error_info().map(|info| info.reason.clone());
     Refusal::InvalidByDecision {
         reason: reason.unwrap_or_else(|| "ValidationError".to_owned()),
@@ -412,7 +470,7 @@ fn invalid(status: &Status) -> Refusal {
 }
 
 /// A service that is away may be asked again; one that refuses us is misconfigured, and its words are for the log.
-fn failed(service: &'static str, code: Code, status: &Status) -> Refusal {
+pub(crate) fn failed(service: &'static str, code: Code, status: &Status) -> Refusal {
     let cause = format!("{code:?}: {}", status.message());
     match code {
         Code::Unavailable
@@ -443,10 +501,12 @@ struct Question<'a> {
     source: &'a str,
     /// What the session must be marked with if it is granted.
     marks: &'a Marks,
+    /// With a bound token.
+    possession: Option<&'a ProofOfPossession>,
 }
 
 impl Account {
-    fn close(&mut self, source: &str, outcome: &Result<ExchangeResponse, Refusal>) {
+    pub(crate) fn close(&mut self, source: &str, outcome: &Result<ExchangeResponse, Refusal>) {
         self.closed = true;
         let Self {
             proof,

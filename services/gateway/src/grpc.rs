@@ -8,11 +8,14 @@ use countersign_proto::token::v1::{
     token_exchange_service_server::TokenExchangeService,
 };
 use countersign_serve::Fault;
+use http::{Uri, uri::Authority};
 use tonic::{Request, Response, Status, Streaming};
 
 use crate::{
+    beside::Beside,
     challenge::{self, Challenges},
     clock,
+    error::Refusal,
     exchange::Exchange,
     keys::Keys,
 };
@@ -27,6 +30,16 @@ pub struct Grpc {
     pub keys: Arc<Keys>,
 }
 
+/// A proof of possession in a call's metadata. Of gRPC the URI is written `https`, whatever carries it (ATTACKS 79).
+fn beside<T>(request: &Request<T>) -> Result<Beside, Refusal> {
+    let called = request.extensions().get::<Uri>();
+    let uri = || {
+        let authority = called.and_then(Uri::authority).map(Authority::as_str).unwrap_or_default();
+        format!("https://{authority}{}", called.map(Uri::path).unwrap_or_default())
+    };
+    Beside::of(request.metadata().as_ref(), uri)
+}
+
 #[tonic::async_trait]
 impl TokenExchangeService for Grpc {
     async fn exchange(
@@ -34,7 +47,8 @@ impl TokenExchangeService for Grpc {
         request: Request<ExchangeRequest>,
     ) -> Result<Response<ExchangeResponse>, Status> {
         let source = request.remote_addr().map(|address| address.ip());
-        match self.exchange.exchange(request.into_inner(), source).await {
+        let beside = beside(&request).map_err(|refusal| Fault::from(&refusal))?;
+        match self.exchange.exchange_beside(request.into_inner(), &beside, source).await {
             Ok(response) => Ok(Response::new(response)),
             Err(refusal) => Err(Fault::from(&refusal).into()),
         }
@@ -47,6 +61,8 @@ impl TokenExchangeService for Grpc {
         request: Request<Streaming<ExchangeWithChallengeRequest>>,
     ) -> Result<Response<Self::ExchangeWithChallengeStream>, Status> {
         let source = request.remote_addr().map(|address| address.ip());
+        let beside = beside(&request).and_then(Beside::nothing);
+        beside.map_err(|refusal| Fault::from(&refusal))?;
         match self.challenges.open(request.into_inner(), source) {
             Ok(answers) => Ok(Response::new(answers)),
             Err(refusal) => Err(Fault::from(&refusal).into()),

@@ -314,6 +314,8 @@ mod tests {
             session_tags: Default::default(),
             transitive_tag_keys: Default::default(),
             session_policies: Vec::new(),
+            narrowings: Vec::new(),
+            parents: Vec::new(),
             proof_type: "p".into(),
             caller: Caller {
                 realm: Realm::Aws,

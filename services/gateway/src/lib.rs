@@ -10,6 +10,7 @@
 pub mod answered;
 pub mod authn;
 pub mod aws;
+pub mod beside;
 pub mod challenge;
 mod clock;
 pub mod config;
@@ -19,6 +20,7 @@ pub mod error;
 pub mod exchange;
 pub mod grpc;
 pub mod keys;
+mod narrow;
 pub mod oauth;
 pub mod proof;
 pub mod replay;
@@ -39,6 +41,7 @@ use countersign_serve::{
     ServiceCredential, Shutdown, authn::Authenticated, grpc::GrpcServer, listener::Listener,
     tls::Part,
 };
+use countersign_token::dpop::SeenProofs;
 use tokio::task::JoinSet;
 use tonic::{service::interceptor::InterceptedService, transport::Channel};
 
@@ -100,6 +103,7 @@ pub async fn serve(config: Config, listeners: Listeners, shutdown: Shutdown) -> 
         decision,
         store: store.clone(),
         keys: keys.clone(),
+        seen_proofs: SeenProofs::new(MAX_CLAIMS),
     });
 
     let grpc = GrpcServer::new(FILE_DESCRIPTOR_SET, &[SERVICE_NAME]).await?;

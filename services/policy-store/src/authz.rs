@@ -167,10 +167,13 @@ fn standing(view: &View, caller: &SessionCaller) -> Result<(), Error> {
             return Err(Fault::unauthenticated("RevokedKey", message).into());
         }
     }
-    match view.find(&layout::revoked_token(&caller.claims.jti))? {
-        None => Ok(()),
-        Some(_) => Err(Fault::unauthenticated("RevokedToken", "the token was revoked").into()),
+    // Nor may a token have been that it was exchanged for.
+    for name in std::iter::once(&caller.claims.jti).chain(&caller.claims.session.parents) {
+        if view.find(&layout::revoked_token(name))?.is_some() {
+            return Err(Fault::unauthenticated("RevokedToken", "the token was revoked").into());
+        }
     }
+    Ok(())
 }
 
 /// The one service that may make a call that belongs to gateways.
@@ -220,7 +223,8 @@ fn known(view: &View, claims: &Claims, account: AccountId) -> Result<Known, Erro
         role_id: session.role_id.clone(),
         session_name: session.session_name.clone(),
         issued_at: claims.iat,
-        session_policies: session_policies(claims)?,
+        session_policies: documents(claims, &claims.session.session_policies)?,
+        narrowings: narrowings(claims)?,
         session_tags: session.session_tags.clone().into_iter().collect::<BTreeMap<_, _>>(),
         source_identity: session.source_identity.clone(),
     };
@@ -293,10 +297,8 @@ pub fn damaged(error: Unreadable) -> Error {
 }
 
 /// A session policy that does not parse is not left out: the session can then do nothing.
-fn session_policies(claims: &Claims) -> Result<Vec<Arc<Document>>, Error> {
-    claims
-        .session
-        .session_policies
+fn documents(claims: &Claims, texts: &[String]) -> Result<Vec<Arc<Document>>, Error> {
+    texts
         .iter()
         .map(|text| {
             parse::parse(text).map(Arc::new).map_err(|error| Error::AccessDenied {
@@ -304,6 +306,10 @@ fn session_policies(claims: &Claims) -> Result<Vec<Arc<Document>>, Error> {
             })
         })
         .collect()
+}
+
+fn narrowings(claims: &Claims) -> Result<Vec<Vec<Arc<Document>>>, Error> {
+    claims.session.narrowings.iter().map(|texts| documents(claims, texts)).collect()
 }
 
 /// The ARNs that are asked about, for the audit trail; each once.

@@ -281,13 +281,23 @@ fn details(request: &Request, explanation: &Explanation) -> std::collections::Ha
 }
 
 fn every(policies: &PolicySet) -> impl Iterator<Item = &Attached> {
-    let PolicySet { identity, boundary, session, resource, scps, rcps, missing: _, programs: _ } =
-        policies;
+    let PolicySet {
+        identity,
+        boundary,
+        session,
+        narrowings,
+        resource,
+        scps,
+        rcps,
+        missing: _,
+        programs: _,
+    } = policies;
     identity
         .iter()
         .chain(resource)
         .chain(boundary.iter().flatten())
         .chain(session.iter().flatten())
+        .chain(narrowings.iter().flatten())
         .chain(scps.iter().flatten())
         .chain(rcps.iter().flatten())
 }

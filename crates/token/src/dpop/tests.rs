@@ -153,10 +153,7 @@ fn proofs_of_a_token() {
     let ath = sha256_base64url(b"token");
     let of_token = Request { access_token: Some("token"), ..request() };
     let (_, without) = proof(|_, _| {});
-    assert_eq!(
-        check(&without, &of_token, NOW),
-        Err(DpopError::MissingClaim { name: "ath" })
-    );
+    assert_eq!(check(&without, &of_token, NOW), Err(DpopError::MissingClaim { name: "ath" }));
     let (_, good) = proof(|_, claims| claims["ath"] = json!(ath));
     assert!(check(&good, &of_token, NOW).is_ok());
     let other = Request { access_token: Some("other"), ..request() };

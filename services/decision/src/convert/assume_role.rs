@@ -7,9 +7,12 @@ use countersign_policy::{
     arn::AccountId,
     principal::{self, IamArn},
 };
-use countersign_proto::decision::v1::{AuthorizeAssumeRoleRequest, ProvenIdentity};
+use countersign_proto::decision::v1::{
+    AuthorizeAssumeRoleRequest, ProofOfPossession, ProvenIdentity,
+};
 
 use super::{
+    possession::Possession,
     question::{own_partition, shown},
     wished::{Wished, WishedFields},
 };
@@ -53,7 +56,7 @@ pub enum Proven {
     /// A proof, of this identity.
     Identity(Identity),
     /// A token of ours, not verified yet: its session chains.
-    Token(SubjectToken),
+    Token(SubjectToken, Possession),
 }
 
 /// A token. Its `Debug` does not show it.
@@ -103,8 +106,9 @@ pub fn assume_role_question(
         tags,
         transitive_tag_keys,
         source_identity,
+        proof_of_possession,
     } = request;
-    let proven = proven(identity, subject_token)?;
+    let proven = proven(identity, subject_token, proof_of_possession)?;
     if proof_type.is_empty() {
         return Err(Refusal::invalid("proof_type", "missing"));
     }
@@ -134,10 +138,21 @@ pub fn assume_role_question(
     })
 }
 
-fn proven(identity: Option<ProvenIdentity>, subject_token: String) -> Result<Proven, Refusal> {
+fn proven(
+    identity: Option<ProvenIdentity>,
+    subject_token: String,
+    proof_of_possession: Option<ProofOfPossession>,
+) -> Result<Proven, Refusal> {
     match (identity, subject_token.is_empty()) {
+        (Some(_), true) if proof_of_possession.is_some() => {
+            let message = "only with `subject_token`: a proof is bound by its own signature";
+            Err(Refusal::invalid("proof_of_possession", message))
+        }
         (Some(identity), true) => Ok(Proven::Identity(self::identity(identity)?)),
-        (None, false) => Ok(Proven::Token(SubjectToken(subject_token))),
+        (None, false) => {
+            let possession = Possession::parse(proof_of_possession)?;
+            Ok(Proven::Token(SubjectToken(subject_token), possession))
+        }
         (None, true) => Err(Refusal::invalid("identity", "missing, and so is `subject_token`")),
         // Two callers would have two sets of rights.
         (Some(_), false) => {
@@ -249,7 +264,7 @@ fn external(text: String) -> Result<Option<String>, Refusal> {
     Err(Refusal::invalid("external_id", "expected 2 to 1,224 letters, digits and `_+=,.@:/-`"))
 }
 
-fn address(text: &str) -> Result<IpAddr, Refusal> {
+pub(super) fn address(text: &str) -> Result<IpAddr, Refusal> {
     if text.is_empty() {
         return Err(Refusal::invalid("source_address", "missing"));
     }

@@ -27,14 +27,20 @@ pub struct Batch {
 
 /// Parses a BatchAuthorizeRequest.
 pub fn batch_question(request: BatchAuthorizeRequest) -> Result<Batch, Refusal> {
-    let BatchAuthorizeRequest { subject, audience, context: shared, checks, at_least_revision } =
-        request;
+    let BatchAuthorizeRequest {
+        subject,
+        audience,
+        context: shared,
+        checks,
+        at_least_revision,
+        proof_of_possession,
+    } = request;
     bounded("checks", checks.len())?;
     let subject = subject.map(|subject| match subject {
         batch_authorize_request::Subject::Token(token) => Ok(token),
         batch_authorize_request::Subject::PrincipalArn(arn) => Err(arn),
     });
-    let subject = asked(subject, audience)?;
+    let subject = asked(subject, audience, proof_of_possession)?;
     let mut parsed = Vec::with_capacity(checks.len());
     for (index, one) in checks.into_iter().enumerate() {
         let place = format!("checks[{index}]");
@@ -65,13 +71,14 @@ pub fn filter_question(request: FilterResourcesRequest) -> Result<(Batch, Vec<St
         at_least_revision,
         resource_account,
         context: asserted,
+        proof_of_possession,
     } = request;
     bounded("resources", resources.len())?;
     let subject = subject.map(|subject| match subject {
         filter_resources_request::Subject::Token(token) => Ok(token),
         filter_resources_request::Subject::PrincipalArn(arn) => Err(arn),
     });
-    let subject = asked(subject, audience)?;
+    let subject = asked(subject, audience, proof_of_possession)?;
     let context = context::context(asserted, Default::default())?;
     let mut checks = Vec::with_capacity(resources.len());
     for (index, resource) in resources.iter().enumerate() {

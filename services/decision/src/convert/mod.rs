@@ -4,7 +4,9 @@
 mod answer;
 mod assume_role;
 mod context;
+mod exchange;
 mod many;
+mod possession;
 mod question;
 mod who_can;
 mod wished;
@@ -15,7 +17,9 @@ pub use answer::{
 };
 pub use assume_role::{AssumeRoleQuestion, Identity, Proven, SubjectToken, assume_role_question};
 pub use context::assertable_key as assertable;
+pub use exchange::{ExchangeQuestion, exchange_question, exchange_response};
 pub use many::{Batch, batch_question, filter_question};
+pub use possession::Possession;
 pub use question::{
     Asked, Check, Owner, Question, authorize_question, check as question_of, explain_question,
     is_own_action, principal,

@@ -15,7 +15,7 @@ use countersign_proto::decision::v1::{
     explain_request,
 };
 
-use super::context;
+use super::{context, possession::Possession};
 use crate::error::Refusal;
 
 /// An S3 key has at most 1,024 bytes, a path 512; nothing longer is an ARN of AWS's.
@@ -61,6 +61,8 @@ pub enum Asked {
         token: String,
         /// Whom the token must be for.
         audience: String,
+        /// What came with it.
+        possession: Possession,
     },
     /// A user or a role.
     Principal(IamArn),
@@ -71,7 +73,9 @@ pub enum Asked {
 impl fmt::Debug for Asked {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Token { token: _, audience } => write!(f, "Token(redacted, for {audience:?})"),
+            Self::Token { token: _, audience, possession } => {
+                write!(f, "Token(redacted, for {audience:?}, with {possession:?})")
+            }
             Self::Principal(arn) => write!(f, "Principal({arn})"),
             Self::Service(name) => write!(f, "Service({name})"),
         }
@@ -180,10 +184,7 @@ fn question(fields: Fields) -> Result<Question, Refusal> {
     } = fields;
     short("action", &action, MAX_ACTION_BYTES)?;
     short("resource", &resource, MAX_RESOURCE_BYTES)?;
-    if proof_of_possession.is_some() {
-        return Err(Refusal::NotImplemented("proof_of_possession"));
-    }
-    let subject = asked(subject, audience)?;
+    let subject = asked(subject, audience, proof_of_possession)?;
     let mut check = check(&action, &resource, &resource_account)?;
     check.resource_policy = resource_policy(&check.action, &resource_policy_document)?;
     check.context = context::context(context, resource_tags)?;
@@ -194,11 +195,16 @@ fn question(fields: Fields) -> Result<Question, Refusal> {
 pub(super) fn asked(
     subject: Option<Result<String, String>>,
     audience: String,
+    proof_of_possession: Option<ProofOfPossession>,
 ) -> Result<Asked, Refusal> {
-    match subject {
-        None => Err(Refusal::invalid("subject", "missing; send `token` or `principal_arn`")),
-        Some(Ok(token)) => token_subject(token, audience),
-        Some(Err(arn)) => named_subject(&arn),
+    match (subject, proof_of_possession) {
+        (None, _) => Err(Refusal::invalid("subject", "missing; send `token` or `principal_arn`")),
+        (Some(Ok(token)), proof) => token_subject(token, audience, Possession::parse(proof)?),
+        (Some(Err(arn)), None) => named_subject(&arn),
+        (Some(Err(_)), Some(_)) => {
+            let message = "only with `token`: a name is bound to no key";
+            Err(Refusal::invalid("proof_of_possession", message))
+        }
     }
 }
 
@@ -213,7 +219,11 @@ pub fn check(action: &str, resource_arn: &str, resource_account: &str) -> Result
     Ok(Check { action, resource, owner, context: Context::new(), resource_policy: None })
 }
 
-fn token_subject(token: String, audience: String) -> Result<Asked, Refusal> {
+fn token_subject(
+    token: String,
+    audience: String,
+    possession: Possession,
+) -> Result<Asked, Refusal> {
     if token.is_empty() {
         return Err(Refusal::invalid("token", "empty"));
     }
@@ -223,7 +233,7 @@ fn token_subject(token: String, audience: String) -> Result<Asked, Refusal> {
         return Err(Refusal::invalid("audience", message));
     }
     short("audience", &audience, MAX_AUDIENCE_BYTES)?;
-    Ok(Asked::Token { token, audience })
+    Ok(Asked::Token { token, audience, possession })
 }
 
 /// Whether this names a principal that can be asked about.
@@ -349,7 +359,7 @@ pub(super) fn resource_policy(
 }
 
 /// Nothing reads a text that is longer than what it could be.
-fn short(field: &str, text: &str, most: usize) -> Result<(), Refusal> {
+pub(super) fn short(field: &str, text: &str, most: usize) -> Result<(), Refusal> {
     if text.len() <= most {
         return Ok(());
     }
@@ -576,7 +586,7 @@ mod tests {
     fn what_is_not_implemented_is_refused_by_name() {
         check(
             |r| r.proof_of_possession = Some(ProofOfPossession::default()),
-            Some(("proof_of_possession", "not implemented")),
+            Some(("proof_of_possession", "only with `token`")),
         );
     }
 

@@ -121,6 +121,8 @@ impl System {
             session_tags: Default::default(),
             transitive_tag_keys: Default::default(),
             session_policies: Vec::new(),
+            narrowings: Vec::new(),
+            parents: Vec::new(),
             proof_type: "urn:countersign:proof:sts-get-caller-identity".into(),
             caller: Caller {
                 realm: TokenRealm::Countersign,

@@ -18,14 +18,14 @@ use crate::{
 type Change = (&'static str, &'static str, fn(&mut ExchangeRequest));
 
 /// Each field of the request, changed to another good value, and the reason of the refusal.
-const FIELDS: [Change; 20] = [
+const FIELDS: [Change; 21] = [
     ("subject_token", "MissingAuthenticationToken", |r| r.subject_token.clear()),
     ("subject_token", "ProofNotBase64Url", |r| r.subject_token.insert(0, '=')),
     ("subject_token_type", "UnsupportedTokenType", |r| {
         r.subject_token_type = "urn:ietf:params:oauth:token-type:jwt".into()
     }),
-    ("actor_token", "NotImplemented", |r| r.actor_token = r.subject_token.clone()),
-    ("actor_token_type", "NotImplemented", |r| r.actor_token_type = r.subject_token_type.clone()),
+    ("actor_token", "ValidationError", |r| r.actor_token = r.subject_token.clone()),
+    ("actor_token_type", "ValidationError", |r| r.actor_token_type = r.subject_token_type.clone()),
     ("role_arn", "BindingMismatch", |r| r.role_arn = "arn:aws:iam::000000000000:role/Other".into()),
     ("role_arn", "BindingMismatch", |r| r.role_arn = "arn:aws:iam::000000000000:role/r".into()),
     ("role_session_name", "BindingMismatch", |r| r.role_session_name = "other".into()),
@@ -44,7 +44,8 @@ const FIELDS: [Change; 20] = [
     ("requested_token_type", "BindingMismatch", |r| {
         r.requested_token_type = "urn:ietf:params:oauth:token-type:access_token".into();
     }),
-    ("client_key_thumbprint", "NotImplemented", |r| r.client_key_thumbprint = "x".into()),
+    ("client_key_thumbprint", "ValidationError", |r| r.client_key_thumbprint = "x".into()),
+    ("client_key_thumbprint", "BindingMismatch", |r| r.client_key_thumbprint = "A".repeat(43)),
 ];
 
 #[test]

@@ -3,7 +3,8 @@
 use std::sync::{Arc, Mutex};
 
 use countersign_proto::decision::v1::{
-    AuthorizeAssumeRoleRequest, AuthorizeAssumeRoleResponse, Decision, DecisionReason,
+    AuthorizeAssumeRoleRequest, AuthorizeAssumeRoleResponse, AuthorizeExchangeRequest,
+    AuthorizeExchangeResponse, Decision, DecisionReason,
 };
 use countersign_serve::{ServiceIdentities, ServiceName};
 use http::Request;
@@ -17,7 +18,12 @@ use crate::{
 pub type Verdict = Result<AuthorizeAssumeRoleResponse, Status>;
 type Judge = Box<dyn Fn(&AuthorizeAssumeRoleRequest) -> Verdict + Send + Sync>;
 
+pub type ExchangeVerdict = Result<AuthorizeExchangeResponse, Status>;
+type ExchangeJudge = Box<dyn Fn(&AuthorizeExchangeRequest) -> ExchangeVerdict + Send + Sync>;
+
 pub struct DecisionService {
+    exchange_judge: Mutex<ExchangeJudge>,
+    exchanges: Mutex<Vec<AuthorizeExchangeRequest>>,
     identities: ServiceIdentities,
     judge: Mutex<Judge>,
     asked: Mutex<Vec<AuthorizeAssumeRoleRequest>>,
@@ -46,6 +52,20 @@ pub fn allow(request: &AuthorizeAssumeRoleRequest) -> AuthorizeAssumeRoleRespons
     }
 }
 
+pub fn allow_exchange(request: &AuthorizeExchangeRequest) -> AuthorizeExchangeResponse {
+    let one = [&request.policy].into_iter().chain(&request.policy_arns).chain([&request.scope]);
+    let texts = one.filter(|text| !text.is_empty()).map(|text| format!("limit:{text}"));
+    AuthorizeExchangeResponse {
+        decision: Decision::Allow.into(),
+        allowed: true,
+        reason: DecisionReason::AllowedAsNarrowing.into(),
+        message: "allowed".into(),
+        session_policies: texts.collect(),
+        revision: format!("{STORE_ID}:1000"),
+        decision_id: "d-3".into(),
+    }
+}
+
 /// One text for each limit that was asked for.
 pub fn limits(request: &AuthorizeAssumeRoleRequest) -> Vec<String> {
     let one = [&request.policy, &request.scope];
@@ -67,7 +87,14 @@ pub fn deny(reason: DecisionReason) -> AuthorizeAssumeRoleResponse {
 impl DecisionService {
     pub fn new(identities: ServiceIdentities) -> Arc<Self> {
         let judge: Judge = Box::new(|request| Ok(allow(request)));
-        Arc::new(Self { identities, judge: Mutex::new(judge), asked: Mutex::default() })
+        let exchange_judge: ExchangeJudge = Box::new(|request| Ok(allow_exchange(request)));
+        Arc::new(Self {
+            identities,
+            judge: Mutex::new(judge),
+            asked: Mutex::default(),
+            exchange_judge: Mutex::new(exchange_judge),
+            exchanges: Mutex::default(),
+        })
     }
 
     pub fn answers(
@@ -75,6 +102,17 @@ impl DecisionService {
         judge: impl Fn(&AuthorizeAssumeRoleRequest) -> Verdict + Send + Sync + 'static,
     ) {
         *self.judge.lock().unwrap() = Box::new(judge);
+    }
+
+    pub fn exchange_answers(
+        &self,
+        judge: impl Fn(&AuthorizeExchangeRequest) -> ExchangeVerdict + Send + Sync + 'static,
+    ) {
+        *self.exchange_judge.lock().unwrap() = Box::new(judge);
+    }
+
+    pub fn exchanges(&self) -> Vec<AuthorizeExchangeRequest> {
+        self.exchanges.lock().unwrap().clone()
     }
 
     pub fn asked(&self) -> Vec<AuthorizeAssumeRoleRequest> {
@@ -91,6 +129,13 @@ impl Rpcs for DecisionService {
                 rpc::unary(request, move |ask| {
                     let verdict = self.judge.lock().unwrap()(&ask);
                     self.asked.lock().unwrap().push(ask);
+                    verdict
+                })
+            }
+            (Ok(Some(ServiceName::Gateway)), "AuthorizeExchange") => {
+                rpc::unary(request, move |ask| {
+                    let verdict = self.exchange_judge.lock().unwrap()(&ask);
+                    self.exchanges.lock().unwrap().push(ask);
                     verdict
                 })
             }

@@ -11,13 +11,16 @@
 
 mod altered;
 mod aws_face;
+mod bound;
 mod chained;
 mod challenged;
+mod client;
 mod decision;
 mod door;
 mod failures;
 mod granted;
 mod limits;
+mod narrowed;
 mod proofs;
 mod refused;
 mod rpc;

@@ -15,6 +15,7 @@ mod keys;
 mod life;
 mod matrix;
 mod matrix_rows;
+mod narrowed;
 mod organization;
 mod sealing;
 #[cfg(feature = "etcd")]

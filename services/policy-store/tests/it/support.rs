@@ -197,6 +197,20 @@ impl TestStore {
         self.client(self.token(account, role_name, &role_id, "countersign", 900))
     }
 
+    /// The same, of a token that was exchanged on.
+    pub async fn session_with(
+        &self,
+        account: &str,
+        role_name: &str,
+        change: impl FnOnce(&mut Claims),
+    ) -> Client<Bearer> {
+        let role_id = self.role_id(account, role_name).await;
+        let revision = self.revision.clone();
+        let mut claims = claims(account, role_name, &role_id, "countersign", 900, &revision);
+        change(&mut claims);
+        self.client(Bearer(mint(&claims, &self.signing_key).unwrap()))
+    }
+
     /// The same, and the token's `jti`.
     pub async fn session_with_id(
         &self,
@@ -246,37 +260,44 @@ impl TestStore {
         lifetime: i64,
         revision: &str,
     ) -> Bearer {
-        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs();
-        let now = i64::try_from(now).unwrap();
-        let session = Session {
-            account: account.to_owned(),
-            partition: "aws".to_owned(),
-            role_name: role_name.to_owned(),
-            role_id: role_id.to_owned(),
-            session_name: "test".to_owned(),
-            source_identity: None,
-            session_tags: Default::default(),
-            transitive_tag_keys: Default::default(),
-            session_policies: Vec::new(),
-            proof_type: "test".to_owned(),
-            caller: Caller {
-                realm: Realm::Countersign,
-                account: account.to_owned(),
-                unique_id: account.to_owned(),
-                arn: format!("arn:aws:iam::{account}:root"),
-            },
-            revision: revision.to_owned(),
-        };
-        let claims = Claims::for_session(
-            ISSUER.to_owned(),
-            audience.to_owned(),
-            now,
-            now + lifetime,
-            session,
-        )
-        .unwrap();
+        let claims = claims(account, role_name, role_id, audience, lifetime, revision);
         Bearer(mint(&claims, &self.signing_key).unwrap())
     }
+}
+
+fn claims(
+    account: &str,
+    role_name: &str,
+    role_id: &str,
+    audience: &str,
+    lifetime: i64,
+    revision: &str,
+) -> Claims {
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs();
+    let now = i64::try_from(now).unwrap();
+    let session = Session {
+        account: account.to_owned(),
+        partition: "aws".to_owned(),
+        role_name: role_name.to_owned(),
+        role_id: role_id.to_owned(),
+        session_name: "test".to_owned(),
+        source_identity: None,
+        session_tags: Default::default(),
+        transitive_tag_keys: Default::default(),
+        session_policies: Vec::new(),
+        narrowings: Vec::new(),
+        parents: Vec::new(),
+        proof_type: "test".to_owned(),
+        caller: Caller {
+            realm: Realm::Countersign,
+            account: account.to_owned(),
+            unique_id: account.to_owned(),
+            arn: format!("arn:aws:iam::{account}:root"),
+        },
+        revision: revision.to_owned(),
+    };
+    Claims::for_session(ISSUER.to_owned(), audience.to_owned(), now, now + lifetime, session)
+        .unwrap()
 }
 
 /// The gRPC code and IAM's reason of an error.

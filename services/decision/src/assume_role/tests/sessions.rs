@@ -114,7 +114,7 @@ fn chain(
 /// Of no account: the session is what counts.
 fn chaining(change: impl FnOnce(&mut Wished)) -> AssumeRoleQuestion {
     let mut question = wishing(question(user("nobody"), "Target"), change);
-    question.proven = Proven::Token(convert::SubjectToken("x".into()));
+    question.proven = Proven::Token(convert::SubjectToken("x".into()), Default::default());
     question
 }
 
