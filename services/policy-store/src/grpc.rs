@@ -199,6 +199,7 @@ writes! {
     AttachGuardrailRequest => AttachGuardrailResponse;
     DetachGuardrailRequest => DetachGuardrailResponse;
     RevokeRoleSessionsRequest => RevokeRoleSessionsResponse;
+    ImportAccountAuthorizationDetailsRequest => ImportAccountAuthorizationDetailsResponse;
 }
 
 plain_writes! {
@@ -274,6 +275,7 @@ impl PolicyStoreService for PolicyStore {
         revoke_signing_key(RevokeSigningKeyRequest) -> RevokeSigningKeyResponse;
         consume_proof(ConsumeProofRequest) -> ConsumeProofResponse;
         pin_principal(PinPrincipalRequest) -> PinPrincipalResponse;
+        import_account_authorization_details(ImportAccountAuthorizationDetailsRequest) -> ImportAccountAuthorizationDetailsResponse;
     }
 
     reads! {
@@ -320,7 +322,6 @@ impl PolicyStoreService for PolicyStore {
 
     later! {
         get_access_key_last_used(GetAccessKeyLastUsedRequest) -> GetAccessKeyLastUsedResponse;
-        import_account_authorization_details(ImportAccountAuthorizationDetailsRequest) -> ImportAccountAuthorizationDetailsResponse;
     }
 
     type WatchStream = watch::Events;

@@ -11,7 +11,10 @@ use std::{
 };
 
 use aws_lc_rs::{digest, rand};
-use countersign_store::{CommitError, Entry, Precondition, Revision, Store, StoreError, Write};
+use countersign_store::{
+    CommitError, Entry, MAX_COMMIT_BYTES, MAX_PRECONDITIONS, MAX_WRITES, Precondition, Revision,
+    Store, StoreError, Write,
+};
 use prost::Message;
 use prost_types::Timestamp;
 
@@ -25,6 +28,10 @@ use crate::{
 const ATTEMPTS: usize = 16;
 /// An operation that asks for more than this is not an operation on a few entities.
 const MOST_READS: usize = 512;
+/// Writes and preconditions that are left free for what a commit holds besides its steps: the audit event, and the answer to a retry.
+const ROOM: usize = 4;
+/// The same in bytes: two values of the largest.
+const ROOM_BYTES: usize = 160 << 10;
 
 /// What an operation has to see before it can go on.
 #[derive(Debug)]
@@ -46,6 +53,8 @@ pub enum Need {
 
 /// The version of each key that was read.
 type Versions = HashMap<Vec<u8>, u64>;
+/// The one write of each key that an operation of several steps has put so far.
+type Staged = BTreeMap<Vec<u8>, Write>;
 
 /// What an operation sees.
 pub struct View {
@@ -59,10 +68,19 @@ pub struct View {
     read: RefCell<Versions>,
     /// The caller's permit, once it was found, and what was read for it.
     permit: RefCell<Option<(Permit, Versions)>>,
+    /// What the steps before this one want written: a later step sees it as if it were done.
+    staged: RefCell<Staged>,
+    most_reads: usize,
+}
+
+/// Where an operation of several steps has got to.
+pub struct Point {
+    staged: Staged,
+    read: Versions,
 }
 
 impl View {
-    fn new(now: Timestamp) -> Result<Self, Error> {
+    fn new(now: Timestamp, most_reads: usize) -> Result<Self, Error> {
         let mut seed = [0; 32];
         rand::fill(&mut seed).map_err(|_| Error::NoRandomness)?;
         Ok(Self {
@@ -74,6 +92,8 @@ impl View {
             keys: HashMap::new(),
             read: RefCell::default(),
             permit: RefCell::default(),
+            staged: RefCell::default(),
+            most_reads,
         })
     }
 
@@ -84,6 +104,9 @@ impl View {
 
     /// The record at `key`.
     pub fn find<R: Message + Default>(&self, key: &Key<R>) -> Result<Option<R>, Error> {
+        if let Some(staged) = self.staged(key)? {
+            return Ok(staged);
+        }
         let entry = self
             .entries
             .get(key.as_bytes())
@@ -117,6 +140,9 @@ impl View {
 
     /// The record at `key`, which may change meanwhile: no precondition of anything.
     pub fn peek<R: Message + Default>(&self, key: &Key<R>) -> Result<Option<R>, Error> {
+        if let Some(staged) = self.staged(key)? {
+            return Ok(staged);
+        }
         let entry = self
             .entries
             .get(key.as_bytes())
@@ -129,16 +155,80 @@ impl View {
         let missing: Vec<Vec<u8>> = keys
             .iter()
             .map(|key| key.as_bytes().to_vec())
-            .filter(|key| !self.entries.contains_key(key))
+            .filter(|key| !self.staged.borrow().contains_key(key))
             .collect();
-        if !missing.is_empty() {
-            return Err(Error::Need(Need::Entries(missing)));
-        }
+        self.need(missing)?;
         keys.iter().map(|key| self.peek(key)).collect()
+    }
+
+    /// Has the entries at these keys fetched together, if they are not at hand: nothing is read.
+    pub fn need(&self, keys: Vec<Vec<u8>>) -> Result<(), Error> {
+        let missing: Vec<Vec<u8>> =
+            keys.into_iter().filter(|key| !self.entries.contains_key(key)).collect();
+        if missing.is_empty() { Ok(()) } else { Err(Error::Need(Need::Entries(missing))) }
+    }
+
+    /// What a step before this one put at `key`: a record, or nothing (it deleted it).
+    fn staged<R: Message + Default>(&self, key: &Key<R>) -> Result<Option<Option<R>>, Error> {
+        match self.staged.borrow().get(key.as_bytes()) {
+            None => Ok(None),
+            Some(Write::Delete { .. }) => Ok(Some(None)),
+            Some(Write::Put { value, .. }) => layout::decode(key, value).map(|r| Some(Some(r))),
+        }
+    }
+
+    /// Runs one step of several: what it wants written is seen by the steps after it, and written with theirs ([`View::take_staged`]).
+    pub fn step<T>(
+        &self,
+        operation: impl FnOnce(&mut Plan) -> Result<T, Error>,
+    ) -> Result<T, Error> {
+        let mut plan = Plan::default();
+        let value = operation(&mut plan)?;
+        let mut staged = self.staged.borrow_mut();
+        for write in plan.writes {
+            staged.insert(write.key().to_vec(), write);
+        }
+        Ok(value)
+    }
+
+    /// Where the steps have got to.
+    pub fn point(&self) -> Point {
+        Point { staged: self.staged.borrow().clone(), read: self.read.borrow().clone() }
+    }
+
+    /// Forgets the steps since `point`.
+    pub fn back_to(&self, point: Point) {
+        *self.staged.borrow_mut() = point.staged;
+        *self.read.borrow_mut() = point.read;
+    }
+
+    /// Whether all steps so far go into one commit, with some room for what a commit holds besides.
+    pub fn fits(&self) -> bool {
+        let staged = self.staged.borrow();
+        let size = |write: &Write| match write {
+            Write::Put { key, value } => key.len() + value.len(),
+            Write::Delete { key } => key.len(),
+        };
+        staged.len() + ROOM <= MAX_WRITES
+            && self.read.borrow().len() + self.empty.len() + ROOM <= MAX_PRECONDITIONS
+            && staged.values().map(size).sum::<usize>() + ROOM_BYTES <= MAX_COMMIT_BYTES
+    }
+
+    /// Moves what the steps want written into the plan.
+    pub fn take_staged(&self, plan: &mut Plan) {
+        plan.writes.extend(std::mem::take(&mut *self.staged.borrow_mut()).into_values());
     }
 
     /// Whether nothing stands under `prefix`. If so, it must stay so until the operation is done.
     pub fn is_empty(&self, prefix: &str) -> Result<bool, Error> {
+        let staged = self.staged.borrow();
+        let put = staged.values().any(|write| match write {
+            Write::Put { key, .. } => key.starts_with(prefix.as_bytes()),
+            Write::Delete { .. } => false,
+        });
+        if put {
+            return Ok(false);
+        }
         self.empty
             .get(prefix)
             .copied()
@@ -162,7 +252,7 @@ impl View {
     }
 
     async fn fetch(&mut self, store: &dyn Store, need: Need) -> Result<(), Error> {
-        if self.entries.len() + self.empty.len() + self.keys.len() > MOST_READS {
+        if self.entries.len() + self.empty.len() + self.keys.len() > self.most_reads {
             return Err(Error::TooManyReads);
         }
         match need {
@@ -236,7 +326,7 @@ pub async fn read<T>(
     operation: impl Fn(&View) -> Result<T, Error>,
 ) -> Result<T, Error> {
     for _ in 0..ATTEMPTS {
-        let mut view = View::new(now)?;
+        let mut view = View::new(now, MOST_READS)?;
         let value = run(store, &mut view, &operation).await?;
         let read = view.read.into_inner();
         if unchanged(store, &read).await? {
@@ -244,6 +334,16 @@ pub async fn read<T>(
         }
     }
     Err(Error::ConcurrentModification)
+}
+
+/// Runs an operation to see what it would come to, on what was there while it looked: not all of one moment.
+pub async fn foresee<T>(
+    store: &dyn Store,
+    now: Timestamp,
+    most_reads: usize,
+    operation: impl Fn(&View) -> Result<T, Error>,
+) -> Result<T, Error> {
+    run(store, &mut View::new(now, most_reads)?, &operation).await
 }
 
 /// Versions only grow: if each is what it was when it was read, they were all so after the last of them was.
@@ -273,8 +373,19 @@ pub async fn write<T>(
     mode: Mode,
     operation: impl Fn(&View, &mut Plan) -> Result<T, Error>,
 ) -> Result<(T, Revision), Error> {
+    write_many(store, now, mode, MOST_READS, operation).await
+}
+
+/// The same for an operation on many entities, which may look at `most_reads` of them.
+pub async fn write_many<T>(
+    store: &Arc<dyn Store>,
+    now: Timestamp,
+    mode: Mode,
+    most_reads: usize,
+    operation: impl Fn(&View, &mut Plan) -> Result<T, Error>,
+) -> Result<(T, Revision), Error> {
     for _ in 0..ATTEMPTS {
-        let mut view = View::new(now)?;
+        let mut view = View::new(now, most_reads)?;
         let planned = |view: &View| {
             let mut plan = Plan::default();
             operation(view, &mut plan).map(|value| (value, plan))
@@ -301,6 +412,7 @@ async fn run<T>(
 ) -> Result<T, Error> {
     loop {
         view.read.borrow_mut().clear();
+        view.staged.borrow_mut().clear();
         match operation(view) {
             Err(Error::Need(need)) => view.fetch(store, need).await?,
             Ok(value) => return Ok(value),

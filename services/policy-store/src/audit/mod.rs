@@ -33,6 +33,8 @@ const LONGEST_TEXT: usize = 2_048;
 const KEPT: usize = 256;
 /// An event that is still longer says so, and leaves its parameters out.
 const LONGEST_EVENT: usize = 32 << 10;
+/// A message that is longer is not looked into.
+const LONGEST_MESSAGE: usize = 256 << 10;
 /// Fields that hold secrets, by their JSON names.
 const SECRET: [&str; 2] = ["secretAccessKey", "derivedKey"];
 
@@ -177,7 +179,7 @@ fn text_of(time: Timestamp) -> String {
 /// AWS's service of that operation.
 fn source(event_name: &str) -> &'static str {
     let organizations = ["OrganizationalUnit", "Guardrail", "MoveAccount"];
-    let own = ["ResourcePolicy", "Revoke", "ServicePrincipal", "CreateAccount"];
+    let own = ["ResourcePolicy", "Revoke", "ServicePrincipal", "CreateAccount", "ImportAccount"];
     let has = |parts: &[&str]| parts.iter().any(|part| event_name.contains(part));
     if has(&organizations) {
         "organizations.amazonaws.com"
@@ -220,6 +222,9 @@ fn identity(caller: &Caller) -> Value {
 /// A message of the contract as JSON, less what is secret and what is long. One that cannot be shown says so: the event is not lost.
 fn shown(message: &str, bytes: &[u8]) -> Value {
     let unshown = || json!({"cut": "the message could not be shown"});
+    if bytes.len() > LONGEST_MESSAGE {
+        return json!({"cut": "the message is too long", "bytes": bytes.len()});
+    }
     let Some(pool) = &*POOL else { return unshown() };
     let name = format!("countersign.policy.v1.{message}");
     let Some(descriptor) = pool.get_message_by_name(&name) else { return unshown() };

@@ -10,6 +10,7 @@ pub mod boundary;
 pub mod document;
 pub mod group;
 pub mod guardrail;
+pub mod import;
 pub mod inline;
 pub mod name;
 pub mod organization;

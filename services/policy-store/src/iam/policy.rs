@@ -76,11 +76,29 @@ pub fn create(
     new: &NewPolicy,
     quotas: &Quotas,
 ) -> Result<(ManagedPolicyRecord, Vec<Finding>), Error> {
+    let versions = [(1, new.policy_document.as_str())];
+    let record = create_with(view, plan, account, new, &versions, 1, quotas)?;
+    let accepted =
+        document::accept("policy_document", &new.policy_document, DocumentKind::ManagedPolicy)?;
+    Ok((record, accepted.findings))
+}
+
+/// Makes a policy with these versions, oldest first, by their numbers; `policy_document` is the text of the default one.
+pub fn create_with(
+    view: &View,
+    plan: &mut Plan,
+    account: &AccountId,
+    new: &NewPolicy,
+    versions: &[(i32, &str)],
+    default_version: i32,
+    quotas: &Quotas,
+) -> Result<ManagedPolicyRecord, Error> {
     name::name("policy_name", &new.policy_name, 128)?;
     let path = name::path("path", &new.path)?;
     name::description("description", &new.description, 1_000)?;
-    let accepted =
-        document::accept("policy_document", &new.policy_document, DocumentKind::ManagedPolicy)?;
+    for (_, text) in versions {
+        document::accept("policy_document", text, DocumentKind::ManagedPolicy)?;
+    }
     let key = layout::policy(account.as_str(), &new.policy_name);
     if view.find(&key)?.is_some() {
         return Err(Error::exists("policy", &new.policy_name));
@@ -88,8 +106,12 @@ pub fn create(
     let policy_id = view.unique_id("ANPA");
     let tags = tags::merged(Vec::new(), &new.tags)?;
     quota::add(view, plan, account, Counted::Policies, &policy_id, quotas)?;
-    quota::add(view, plan, account, Counted::PolicyVersions, &policy_id, quotas)?;
-    let version_id = "v1".to_owned();
+    let many = i64::try_from(versions.len()).unwrap_or(i64::MAX);
+    quota::add_some(view, plan, account, Counted::PolicyVersions, &policy_id, many, quotas)?;
+    let summary = |(number, _): &(i32, &str)| PolicyVersionSummary {
+        version_id: format!("v{number}"),
+        create_date: Some(view.now()),
+    };
     let record = ManagedPolicyRecord {
         account_id: account.to_string(),
         path: path.to_owned(),
@@ -99,19 +121,18 @@ pub fn create(
         description: new.description.clone(),
         create_date: Some(view.now()),
         update_date: Some(view.now()),
-        default_version_id: version_id.clone(),
+        default_version_id: format!("v{default_version}"),
         document: new.policy_document.clone(),
-        versions: vec![PolicyVersionSummary {
-            version_id: version_id.clone(),
-            create_date: Some(view.now()),
-        }],
-        last_version_number: 1,
+        versions: versions.iter().map(summary).collect(),
+        last_version_number: versions.iter().map(|(number, _)| *number).max().unwrap_or(1),
         tags,
     };
     plan.put(&key, &record);
     plan.put(&layout::unique_id(&policy_id), &UniqueId { key: key.to_string() });
-    put_version(plan, &record, &version_id, &new.policy_document);
-    Ok((record, accepted.findings))
+    for (number, text) in versions {
+        put_version(plan, &record, &format!("v{number}"), text);
+    }
+    Ok(record)
 }
 
 fn put_version(plan: &mut Plan, policy: &ManagedPolicyRecord, version_id: &str, text: &str) {

@@ -183,19 +183,32 @@ pub fn add(
     unique_id: &str,
     quotas: &Quotas,
 ) -> Result<(), Error> {
+    add_some(view, plan, account, what, unique_id, 1, quotas)
+}
+
+/// Counts so many more.
+pub fn add_some(
+    view: &View,
+    plan: &mut Plan,
+    account: &AccountId,
+    what: Counted,
+    unique_id: &str,
+    more: i64,
+    quotas: &Quotas,
+) -> Result<(), Error> {
     let limit = what.limit(quotas);
     let most = i64::try_from(limit).unwrap_or(i64::MAX);
     let mut sum = loosely(view, account, what)?;
-    if sum + MARGIN >= most {
+    if sum + more + MARGIN > most {
         sum = 0;
         for shard in 0..SHARDS {
             sum += view.find(&layout::count(account, what.key(), shard))?.map_or(0, |c| c.number);
         }
     }
-    if sum >= most {
+    if sum + more > most {
         return Err(Error::LimitExceeded { what: what.noun().to_owned(), limit });
     }
-    change(view, plan, account, what, unique_id, 1)
+    change(view, plan, account, what, unique_id, more)
 }
 
 /// Counts one less.

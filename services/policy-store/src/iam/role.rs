@@ -52,10 +52,7 @@ pub fn create(
     name::name("role_name", &new.role_name, 64)?;
     let path = name::path("path", &new.path)?;
     name::description("description", &new.description, 1_000)?;
-    let max_session_duration = match new.max_session_duration {
-        0 => *SESSION.start(),
-        seconds => session_duration(seconds)?,
-    };
+    let max_session_duration = session(new.max_session_duration)?;
     let field = "assume_role_policy_document";
     let accepted =
         document::accept(field, &new.assume_role_policy_document, DocumentKind::TrustPolicy)?;
@@ -172,6 +169,11 @@ pub fn delete(
     plan.delete(&layout::unique_id(&role.role_id));
     plan.delete(&layout::role(account, role_name));
     Ok(())
+}
+
+/// How long a new role's sessions may last, in seconds; 0 means IAM's default.
+pub fn session(seconds: i32) -> Result<i32, Error> {
+    if seconds == 0 { Ok(*SESSION.start()) } else { session_duration(seconds) }
 }
 
 fn session_duration(seconds: i32) -> Result<i32, Error> {

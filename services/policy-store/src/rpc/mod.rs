@@ -6,6 +6,7 @@ pub mod audit;
 pub mod export;
 pub mod gateway;
 pub mod groups;
+pub mod import;
 pub mod organization;
 pub mod policies;
 pub mod resource_policies;

@@ -10,7 +10,7 @@ use crate::support::{
 const EC2: &str = r#"{"Service":"ec2.amazonaws.com"}"#;
 
 /// Every page, put together; and how many there were.
-async fn export(
+pub async fn export(
     iam: &mut Client<Bearer>,
     mut request: GetAccountAuthorizationDetailsRequest,
 ) -> (GetAccountAuthorizationDetailsResponse, usize) {

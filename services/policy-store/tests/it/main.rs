@@ -11,6 +11,7 @@ mod accounts;
 mod audit;
 mod export;
 mod groups;
+mod import;
 mod keys;
 mod life;
 mod matrix;
