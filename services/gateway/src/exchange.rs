@@ -32,6 +32,7 @@ use crate::{
     },
     replay::{self, Unclaimed},
     session::Marks,
+    uses::Uses,
 };
 
 /// For the whole exchange.
@@ -61,6 +62,8 @@ pub struct Exchange {
     pub keys: Arc<Keys>,
     /// DPoP proofs that were taken.
     pub seen_proofs: SeenProofs,
+    /// Which roles were used.
+    pub uses: Arc<Uses>,
 }
 
 /// What the one log line of an exchange says, as far as it came. No token, signature or key is ever in it.
@@ -302,6 +305,7 @@ impl Exchange {
     ) -> Result<ExchangeResponse, Refusal> {
         let (token, claims) = self.mint(asked, caller, granted, parent)?;
         account.token_id.clone_from(&claims.jti);
+        self.uses.role(&granted.role_id, claims.iat);
         Ok(convert::answer(token, &claims, claims.iat))
     }
 

@@ -27,6 +27,7 @@ pub mod replay;
 pub mod session;
 pub mod settings;
 pub mod upstream;
+pub mod uses;
 
 use std::sync::Arc;
 
@@ -54,6 +55,7 @@ use keys::Keys;
 use proof::sts::StsVerifier;
 use replay::Claims;
 use upstream::Upstream;
+use uses::Uses;
 
 pub use config::{Config, ConfigError};
 pub use countersign_proto::token::v1::token_exchange_service_server::SERVICE_NAME;
@@ -95,6 +97,7 @@ pub async fn serve(config: Config, listeners: Listeners, shutdown: Shutdown) -> 
 
     let (replica, follower) = Replica::new(&config.name, &[RecordKind::SigningKey]);
     let keys = Arc::new(Keys::new(replica));
+    let uses = Arc::new(Uses::default());
     let exchange = Arc::new(Exchange {
         issuer: config.issuer.clone(),
         partition: config.partition.clone(),
@@ -104,6 +107,7 @@ pub async fn serve(config: Config, listeners: Listeners, shutdown: Shutdown) -> 
         store: store.clone(),
         keys: keys.clone(),
         seen_proofs: SeenProofs::new(MAX_CLAIMS),
+        uses: uses.clone(),
     });
 
     let grpc = GrpcServer::new(FILE_DESCRIPTOR_SET, &[SERVICE_NAME]).await?;
@@ -118,12 +122,16 @@ pub async fn serve(config: Config, listeners: Listeners, shutdown: Shutdown) -> 
     .max_decoding_message_size(MAX_REQUEST_BYTES);
     grpc.routes().add_service(Authenticated::new(service, door));
 
-    let sigv4_auth = Arc::new(SigV4Auth::new(config.region.clone(), store.clone()));
+    let sigv4_auth = Arc::new(SigV4Auth::new(config.region.clone(), store.clone(), uses.clone()));
     let http = oauth::router(keys.clone()).merge(aws::router::router(sigv4_auth));
 
-    // Both end with this function: a set aborts its tasks when it is dropped.
+    // All end with this function: a set aborts its tasks when it is dropped.
     let mut following = JoinSet::new();
     following.spawn(follower.run(store_channel, config.credential.clone()));
+    let telling = uses.clone();
+    let told = store.clone();
+    following.spawn(async move { telling.run(told).await });
+    let last = store.clone();
     let mut signing = JoinSet::new();
     signing.spawn(keys.run(store, health, SERVICE_NAME));
     let no_key = async {
@@ -141,8 +149,10 @@ pub async fn serve(config: Config, listeners: Listeners, shutdown: Shutdown) -> 
         };
         tokio::try_join!(grpc, http)
     };
-    tokio::select! {
+    let served = tokio::select! {
         served = serving => served.map(|_| ()),
         error = no_key => Err(error),
-    }
+    };
+    uses.tell_last(last).await;
+    served
 }

@@ -7,7 +7,12 @@ use countersign_policy::{
 };
 use countersign_proto::policy::v1::{self as proto, FindingSeverity};
 
-use crate::{authz::Ask, error::Error, iam::name, layout};
+use crate::{
+    authz::Ask,
+    error::Error,
+    iam::name,
+    layout::{self, LastUse},
+};
 
 /// Asks for a new user or role, with the boundary that it will have.
 pub fn bounded<'a>(asks: Vec<Ask<'a>>, permissions_boundary: &str) -> Result<Vec<Ask<'a>>, Error> {
@@ -117,6 +122,30 @@ pub fn role(record: proto::RoleRecord) -> proto::Role {
         tags: record.tags,
         role_last_used: None,
     }
+}
+
+/// As IAM has it: a key that was never used says so in words.
+pub fn access_key_last_used(last_use: Option<LastUse>) -> proto::AccessKeyLastUsed {
+    let never = || "N/A".to_owned();
+    match last_use {
+        None => proto::AccessKeyLastUsed {
+            last_used_date: None,
+            service_name: never(),
+            region: never(),
+        },
+        Some(LastUse { seconds, service_name, region }) => proto::AccessKeyLastUsed {
+            last_used_date: Some(prost_types::Timestamp { seconds, nanos: 0 }),
+            service_name,
+            region,
+        },
+    }
+}
+
+pub fn role_last_used(last_use: Option<LastUse>) -> Option<proto::RoleLastUsed> {
+    last_use.map(|LastUse { seconds, service_name: _, region }| proto::RoleLastUsed {
+        last_used_date: Some(prost_types::Timestamp { seconds, nanos: 0 }),
+        region,
+    })
 }
 
 /// In how many places of an account a managed policy is used.

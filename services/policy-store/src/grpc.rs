@@ -1,10 +1,8 @@
-//! The wire: unwraps a request, hands it to its RPC in `rpc`, and wraps the answer. An RPC that a later version implements says so,
-//! behind the same door.
+//! The wire: unwraps a request, hands it to its RPC in `rpc`, and wraps the answer.
 
 use std::{future::Future, pin::Pin, sync::Arc};
 
 use countersign_proto::policy::v1::{policy_store_service_server::PolicyStoreService, *};
-use countersign_serve::Fault;
 use prost::Message;
 use tonic::{Request, Response, Status, Streaming, transport::server::TcpConnectInfo};
 
@@ -124,21 +122,6 @@ macro_rules! rpc {
             })
         }
     };
-}
-
-macro_rules! later {
-    ($($rpc:ident($request:ty) -> $response:ty;)*) => {$(
-        fn $rpc<'a, 'b>(&'a self, request: Request<$request>) -> Answer<'b, $response>
-        where
-            'a: 'b,
-            Self: 'b,
-        {
-            Box::pin(async move {
-                open(operation(stringify!($request)), Default::default(), request)?;
-                Err(Fault::rpc_not_implemented(stringify!($rpc)).into())
-            })
-        }
-    )*};
 }
 
 writes! {
@@ -318,10 +301,8 @@ impl PolicyStoreService for PolicyStore {
         simulate_custom_policy(SimulateCustomPolicyRequest) -> SimulateCustomPolicyResponse;
         get_account_authorization_details(GetAccountAuthorizationDetailsRequest) -> GetAccountAuthorizationDetailsResponse;
         derive_signing_key(DeriveSigningKeyRequest) -> DeriveSigningKeyResponse;
-    }
-
-    later! {
         get_access_key_last_used(GetAccessKeyLastUsedRequest) -> GetAccessKeyLastUsedResponse;
+        record_uses(RecordUsesRequest) -> RecordUsesResponse;
     }
 
     type WatchStream = watch::Events;

@@ -71,6 +71,19 @@ pub struct SpentProof {
     pub expires: i64,
 }
 
+/// The last use of an access key or a role.
+#[derive(Clone, PartialEq, Message)]
+pub struct LastUse {
+    /// Seconds since 1970.
+    #[prost(int64, tag = "1")]
+    pub seconds: i64,
+    /// Of an access key.
+    #[prost(string, tag = "2")]
+    pub service_name: String,
+    #[prost(string, tag = "3")]
+    pub region: String,
+}
+
 /// Where the entity with a unique id stands.
 #[derive(Clone, PartialEq, Message)]
 pub struct UniqueId {
@@ -229,6 +242,11 @@ pub const SECRETS: &str = "x/secret/";
 
 pub fn secret(access_key_id: &str) -> Key<SealedSecret> {
     Key::new(format!("{SECRETS}{access_key_id}"))
+}
+
+/// When an access key or a role was last used. Not in the Watch, and gone with what was used.
+pub fn last_use(id: &str) -> Key<LastUse> {
+    Key::new(format!("x/used/{id}"))
 }
 
 /// Where the entity with a unique id stands; also what makes unique ids unique.
@@ -448,6 +466,7 @@ mod tests {
             external(&account, "AROAX").as_bytes(),
             spent_proof("00").as_bytes(),
             policy_version("ANPAX", "v1").as_bytes(),
+            last_use("AKIAX").as_bytes(),
         ] {
             assert_eq!(kind(key), None, "{}", String::from_utf8_lossy(key));
         }

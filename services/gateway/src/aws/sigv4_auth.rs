@@ -1,6 +1,8 @@
 //! Who signed an AWS request: verified with a key that the policy store derives for one day, region and service. The secret itself
 //! never comes here, nothing is remembered, and the access key's standing is asked for each time.
 
+use std::sync::Arc;
+
 use countersign_aws_query::Fault;
 use countersign_proto::policy::v1::{
     AccessKeyState, DeriveSigningKeyRequest, DeriveSigningKeyResponse,
@@ -11,7 +13,7 @@ use countersign_sigv4::{
 use tonic::{Code, Status};
 use zeroize::Zeroizing;
 
-use crate::{StoreClient, clock};
+use crate::{StoreClient, clock, uses::Uses};
 
 const SERVICE: &str = "sts";
 
@@ -19,6 +21,7 @@ const SERVICE: &str = "sts";
 pub struct SigV4Auth {
     region: String,
     store: StoreClient,
+    uses: Arc<Uses>,
 }
 
 /// A user, or the root of a local account, who signed a request. Only [`SigV4Auth::authenticate`] makes one.
@@ -52,8 +55,8 @@ impl LocalCaller {
 impl SigV4Auth {
     /// For requests signed for STS in `region`.
     #[must_use]
-    pub fn new(region: String, store: StoreClient) -> Self {
-        Self { region, store }
+    pub fn new(region: String, store: StoreClient, uses: Arc<Uses>) -> Self {
+        Self { region, store, uses }
     }
 
     /// Who signed `request`.
@@ -85,7 +88,10 @@ impl SigV4Auth {
         let answer = self.store.clone().derive_signing_key(question).await;
         let answer = answer.map_err(|status| no_key(&status))?.into_inner();
         let (key, caller) = owner(answer, &credential.access_key_id)?;
-        signature.verify(&key, clock::now(), ClockWindow::AWS).map_err(|error| refused(&error))?;
+        let now = clock::now();
+        signature.verify(&key, now, ClockWindow::AWS).map_err(|error| refused(&error))?;
+        // Only now: whoever knows no more than a key's id has not used it.
+        self.uses.access_key(&credential.access_key_id, &credential.service, now);
         Ok(caller)
     }
 }

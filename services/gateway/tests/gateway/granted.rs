@@ -190,3 +190,24 @@ async fn no_secret_is_logged() {
         assert!(!log.contains(&secret), "{secret} is in the log");
     }
 }
+
+/// For people who look for keys and roles that nobody uses; only what was right counts as a use.
+#[tokio::test]
+async fn the_store_is_told_what_was_used() {
+    let system = System::start().await;
+    system.ready().await;
+    let workload = Workload::local(&system.gateway.issuer);
+    system.exchange(workload.sign(request())).await.unwrap();
+    let mut told = Vec::new();
+    while told.len() < 2 {
+        told = system.store.with(|inner| inner.uses.clone());
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    }
+    told.sort_by_key(|it| it.id.clone());
+    let said: Vec<_> = told.iter().map(|it| (it.id.as_str(), it.service_name.as_str())).collect();
+    assert_eq!(said, [("AKIALOCAL00000000001", "sts"), (ROLE_ID, "")]);
+    assert!(
+        told.iter().all(|it| (now() - it.last_used_date.unwrap().seconds).abs() < 60),
+        "{told:?}"
+    );
+}

@@ -10,8 +10,9 @@ use countersign_proto::policy::v1::{
     AccessKeyRecord, ConsumeProofRequest, ConsumeProofResponse, DeriveSigningKeyRequest,
     DeriveSigningKeyResponse, ListSigningKeysRequest, ListSigningKeysResponse, PinPrincipalRequest,
     PinPrincipalResponse, PublishSigningKeyRequest, PublishSigningKeyResponse, Record,
-    SigningKeyRecord, SigningKeyStatus, WatchChange, WatchHeartbeat, WatchRequest, WatchResponse,
-    WatchSnapshotChunk, record, watch_request, watch_response,
+    RecordUsesRequest, RecordUsesResponse, SigningKeyRecord, SigningKeyStatus, Use, WatchChange,
+    WatchHeartbeat, WatchRequest, WatchResponse, WatchSnapshotChunk, record, watch_request,
+    watch_response,
 };
 use countersign_serve::{Fault, ServiceIdentities, ServiceName};
 use countersign_sigv4::{SecretKey, derive};
@@ -45,6 +46,7 @@ pub struct Inner {
     secrets: HashMap<String, (SecretKey, AccessKeyRecord, String)>,
     pub consumed: HashSet<String>,
     pub pins: HashMap<String, String>,
+    pub uses: Vec<Use>,
     /// RPCs that answer UNAVAILABLE.
     pub away: HashSet<&'static str>,
     pub lease: i64,
@@ -259,6 +261,10 @@ impl Rpcs for Store {
             "DeriveSigningKey" => rpc::unary(request, move |ask| self.derive(&ask)),
             "ConsumeProof" => rpc::unary(request, move |ask| self.consume(ask)),
             "PinPrincipal" => rpc::unary(request, move |ask| self.pin(ask)),
+            "RecordUses" => rpc::unary(request, move |ask: RecordUsesRequest| {
+                self.with(|inner| inner.uses.extend(ask.uses));
+                Ok(RecordUsesResponse::default())
+            }),
             "Watch" => Box::pin(async move {
                 let service = tower::service_fn(
                     move |asks: tonic::Request<Streaming<WatchRequest>>| {

@@ -60,6 +60,21 @@ fn find(
     view.find(&layout::access_key(access_key_id))?.ok_or_else(missing)
 }
 
+/// An access key of the account, whoever of it has it.
+pub fn owner(
+    view: &View,
+    account: &AccountId,
+    access_key_id: &str,
+) -> Result<Option<AccessKeyRecord>, Error> {
+    let length = access_key_id.len();
+    if !(16..=128).contains(&length) || !access_key_id.bytes().all(|b| b.is_ascii_alphanumeric()) {
+        let rule = "an access key's id is expected: 16 to 128 letters and digits, such as AKIA…";
+        return Err(Error::validation("access_key_id", rule));
+    }
+    let found = view.find(&layout::access_key(access_key_id))?;
+    Ok(found.filter(|record| record.account_id == account.as_str()))
+}
+
 /// The keys of a user.
 pub fn list(
     view: &View,
@@ -105,5 +120,6 @@ pub fn delete(
     plan.put(&layout::user(account, user_name), &user);
     plan.delete(&layout::access_key(access_key_id));
     plan.delete(&layout::secret(access_key_id));
+    plan.delete(&layout::last_use(access_key_id));
     Ok(())
 }

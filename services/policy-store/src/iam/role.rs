@@ -167,6 +167,7 @@ pub fn delete(
     quota::remove(view, plan, account, Counted::Roles, &role.role_id)?;
     // The unique id's own record goes too; ids are random, and never drawn twice.
     plan.delete(&layout::unique_id(&role.role_id));
+    plan.delete(&layout::last_use(&role.role_id));
     plan.delete(&layout::role(account, role_name));
     Ok(())
 }

@@ -9,3 +9,4 @@ pub mod proof;
 pub mod revoked;
 pub mod signing;
 pub mod sweep;
+pub mod used;

@@ -11,6 +11,7 @@ use crate::{
     convert,
     error::Error,
     iam::access_key,
+    layout,
 };
 
 /// A new access key: its id, its secret, and the secret sealed.
@@ -73,6 +74,37 @@ impl PolicyStore {
             is_truncated: marker.is_some(),
             marker: marker.unwrap_or_default(),
         })
+    }
+
+    /// As in IAM, the key alone is named; it is asked about as its user is. One of another account is not there.
+    pub async fn get_access_key_last_used(
+        &self,
+        call: Call,
+        request: GetAccessKeyLastUsedRequest,
+    ) -> Result<GetAccessKeyLastUsedResponse, Error> {
+        const ACTION: &str = "iam:GetAccessKeyLastUsed";
+        let GetAccessKeyLastUsedRequest { access_key_id } = request;
+        let account = call.account()?;
+        let owner = self.look(|view| access_key::owner(view, &account, &access_key_id)).await?;
+        let on = match &owner {
+            Some(record) if !record.user_name.is_empty() => On::User(&record.user_name),
+            // The root's, or nobody's.
+            Some(_) | None => On::Anything,
+        };
+        let asks = [Ask::new(ACTION, on)];
+        self.read(&call, &asks, |view, permit| {
+            let found = access_key::owner(view, permit.account(), &access_key_id)?;
+            // It may be another's by now; a name is then not what was asked about.
+            let found = found
+                .filter(|found| owner.as_ref().is_some_and(|it| it.user_name == found.user_name));
+            let record = found.ok_or_else(|| Error::no_such("access key", &access_key_id))?;
+            let last_use = view.peek(&layout::last_use(&record.access_key_id))?;
+            Ok(GetAccessKeyLastUsedResponse {
+                user_name: record.user_name,
+                access_key_last_used: Some(convert::access_key_last_used(last_use)),
+            })
+        })
+        .await
     }
 
     pub async fn update_access_key(

@@ -154,8 +154,16 @@ impl PolicyStore {
             EntityType::Role => {
                 let page =
                     view::page(store, &layout::roles(account), after, room, |_| true).await?;
+                let used = |role: &RoleRecord| layout::last_use(&role.role_id);
+                let used: Vec<_> = page.records.iter().map(used).collect();
+                let used = self.look(|view| view.peek_all(&used)).await?;
                 export.count += page.records.len();
-                export.page.role_detail_list.extend(page.records.into_iter().map(role));
+                let details = page.records.into_iter().zip(used);
+                let details = details.map(|(record, last_use)| RoleDetail {
+                    role_last_used: convert::role_last_used(last_use),
+                    ..role(record)
+                });
+                export.page.role_detail_list.extend(details);
                 Ok(page.marker)
             }
             EntityType::LocalManagedPolicy => {

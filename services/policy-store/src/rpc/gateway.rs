@@ -15,9 +15,10 @@ use crate::{
     error::Error,
     keys::{
         binding::{self, Binding},
-        derive as derived, pin, proof, signing,
+        derive as derived, pin, proof, signing, used,
     },
-    layout, view,
+    layout,
+    view::{self, Mode},
 };
 
 const BARRED: &str = "the administrator role is barred from key operations: use another role of the first account \
@@ -210,6 +211,25 @@ impl PolicyStore {
             Ok(ConsumeProofResponse::default())
         })
         .await
+    }
+
+    /// No audit event: it is housekeeping, and of the gateway's own.
+    pub async fn record_uses(
+        &self,
+        call: Call,
+        request: RecordUsesRequest,
+    ) -> Result<RecordUsesResponse, Error> {
+        let RecordUsesRequest { uses } = request;
+        gateway(&call.caller, "RecordUses")?;
+        used::check(&uses)?;
+        let mut recorded_count = 0;
+        for some in uses.chunks(used::AT_ONCE) {
+            let operation = |view: &_, plan: &mut _| used::record(view, plan, some, &self.region);
+            let (recorded, _) =
+                view::write(&self.store, crate::now(), Mode::Write, operation).await?;
+            recorded_count += recorded;
+        }
+        Ok(RecordUsesResponse { recorded_count })
     }
 
     pub async fn pin_principal(

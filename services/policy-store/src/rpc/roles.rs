@@ -70,10 +70,13 @@ impl PolicyStore {
     ) -> Result<GetRoleResponse, Error> {
         let GetRoleRequest { role_name } = request;
         let asks = [Ask::new("iam:GetRole", On::Role(&role_name))];
-        let record = self
-            .read(&call, &asks, |view, permit| role::find(view, permit.account(), &role_name))
-            .await?;
-        Ok(GetRoleResponse { role: Some(convert::role(record)) })
+        self.read(&call, &asks, |view, permit| {
+            let record = role::find(view, permit.account(), &role_name)?;
+            let last_use = view.peek(&layout::last_use(&record.role_id))?;
+            let role_last_used = convert::role_last_used(last_use);
+            Ok(GetRoleResponse { role: Some(Role { role_last_used, ..convert::role(record) }) })
+        })
+        .await
     }
 
     pub async fn list_roles(

@@ -6,7 +6,7 @@ use prost_types::Timestamp;
 use std::time::{Duration, SystemTime};
 use tonic::Code;
 
-use crate::support::{ACCOUNT, TestStore, new_user, refused};
+use crate::support::{ACCOUNT, Bearer, Client, TestStore, new_role, new_user, refused, trust};
 
 fn today() -> String {
     let now = time::OffsetDateTime::now_utc().date();
@@ -168,4 +168,98 @@ async fn signing_keys_are_published_by_gateways_and_ended_at_once() {
     refused(iam.list_roles(ListRolesRequest::default()).await, Code::Unauthenticated, "RevokedKey");
     let again = gateway.publish_signing_key(PublishSigningKeyRequest { jwk }).await;
     refused(again, Code::PermissionDenied, "AccessDenied");
+}
+
+#[tokio::test]
+async fn the_last_use_of_a_key_and_a_role_is_told_by_the_gateway() {
+    let store = TestStore::start().await;
+    let mut iam = store.admin().await;
+    iam.create_user(new_user("alice")).await.unwrap();
+    let new = CreateAccessKeyRequest { user_name: "alice".into(), ..Default::default() };
+    let key = iam.create_access_key(new).await.unwrap().into_inner().access_key.unwrap();
+    let role = new_role("R", &trust(r#"{"Service":"ec2.amazonaws.com"}"#));
+    let role_id = iam.create_role(role).await.unwrap().into_inner().role.unwrap().role_id;
+    let asked = GetAccessKeyLastUsedRequest { access_key_id: key.access_key_id.clone() };
+    let used = async |iam: &mut Client<Bearer>| {
+        iam.get_access_key_last_used(asked.clone()).await.unwrap().into_inner()
+    };
+    let role_used = async |iam: &mut Client<Bearer>| {
+        let asked = GetRoleRequest { role_name: "R".into() };
+        iam.get_role(asked).await.unwrap().into_inner().role.unwrap().role_last_used
+    };
+    let never = used(&mut iam).await;
+    assert_eq!(never.user_name, "alice");
+    let last = never.access_key_last_used.unwrap();
+    assert_eq!(
+        (last.last_used_date, last.service_name.as_str(), last.region.as_str()),
+        (None, "N/A", "N/A")
+    );
+    assert_eq!(role_used(&mut iam).await, None);
+
+    let now =
+        i64::try_from(SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs())
+            .unwrap();
+    let at = |id: &str, seconds: i64, service_name: &str| Use {
+        id: id.to_owned(),
+        last_used_date: Some(prost_types::Timestamp { seconds, nanos: 0 }),
+        service_name: service_name.to_owned(),
+    };
+    let record = async |uses: Vec<Use>| {
+        store
+            .gateway()
+            .record_uses(RecordUsesRequest { uses })
+            .await
+            .map(|it| it.into_inner().recorded_count)
+    };
+    let id = key.access_key_id.as_str();
+    let gone = "AKIAGONEGONEGONEGONE";
+    let all = vec![at(id, now - 1_000, "sts"), at(&role_id, now - 1_000, ""), at(gone, now, "sts")];
+    // What the Watch carries stays as it is.
+    let before = store.records().await;
+    assert_eq!(record(all.clone()).await.unwrap(), 2);
+    assert_eq!(store.records().await, before);
+    // Close to the last one, earlier, or twice, it is no news.
+    assert_eq!(record(all).await.unwrap(), 0);
+    let close = vec![at(id, now - 701, "iam"), at(id, now - 5_000, "iam")];
+    assert_eq!(record(close).await.unwrap(), 0);
+    assert_eq!(record(vec![at(id, now - 600, "iam"), at(id, now - 500, "iam")]).await.unwrap(), 1);
+    let last = used(&mut iam).await.access_key_last_used.unwrap();
+    assert_eq!(last.last_used_date.unwrap().seconds, now - 600);
+    assert_eq!((last.service_name.as_str(), last.region.as_str()), ("iam", "us-east-1"));
+    let last = role_used(&mut iam).await.unwrap();
+    assert_eq!(
+        (last.last_used_date.unwrap().seconds, last.region.as_str()),
+        (now - 1_000, "us-east-1")
+    );
+    // A clock that is ahead does not make a use last for ever.
+    record(vec![at(id, now + 100_000, "sts")]).await.unwrap();
+    let last = used(&mut iam).await.access_key_last_used.unwrap().last_used_date.unwrap();
+    assert!(last.seconds < now + 1_000, "{last:?}");
+
+    for bad in [
+        at("", now, "sts"),
+        at("../../secret/AKIAX", now, "sts"),
+        at(id, now, "s t s"),
+        Use { last_used_date: None, ..at(id, now, "sts") },
+    ] {
+        let answer = record(vec![bad]).await;
+        assert_eq!(answer.unwrap_err().code(), Code::InvalidArgument);
+    }
+    let many = vec![at(id, now, "sts"); 1_001];
+    assert_eq!(record(many).await.unwrap_err().code(), Code::InvalidArgument);
+    assert_eq!(record(vec![at(id, now, "sts"); 1_000]).await.unwrap(), 0);
+
+    // It goes with the key, and is nobody else's to see.
+    let delete = DeleteAccessKeyRequest {
+        user_name: "alice".into(),
+        access_key_id: id.into(),
+        ..Default::default()
+    };
+    iam.delete_access_key(delete).await.unwrap();
+    for missing in [id, gone] {
+        let asked = GetAccessKeyLastUsedRequest { access_key_id: missing.into() };
+        refused(iam.get_access_key_last_used(asked).await, Code::NotFound, "NoSuchEntity");
+    }
+    let asked = GetAccessKeyLastUsedRequest { access_key_id: "x".into() };
+    refused(iam.get_access_key_last_used(asked).await, Code::InvalidArgument, "ValidationError");
 }
