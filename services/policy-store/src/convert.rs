@@ -10,7 +10,7 @@ use countersign_proto::policy::v1::{self as proto, FindingSeverity};
 use crate::{
     authz::Ask,
     error::Error,
-    iam::name,
+    iam::{etag, name},
     layout::{self, LastUse},
 };
 
@@ -111,6 +111,7 @@ pub fn group(record: proto::GroupRecord) -> proto::Group {
 pub fn role(record: proto::RoleRecord) -> proto::Role {
     proto::Role {
         arn: role_arn(&record),
+        assume_role_policy_etag: etag::of(&record.assume_role_policy_document),
         path: record.path,
         role_name: record.role_name,
         role_id: record.role_id,
@@ -160,6 +161,7 @@ pub struct Uses {
 pub fn policy(record: proto::ManagedPolicyRecord, uses: Uses) -> proto::Policy {
     let number = |count: usize| i32::try_from(count).unwrap_or(i32::MAX);
     proto::Policy {
+        etag: etag::of_policy(&record),
         policy_name: record.policy_name,
         policy_id: record.policy_id,
         arn: record.arn,

@@ -6,7 +6,7 @@ use countersign_proto::policy::v1::{
     Guardrail, GuardrailKind, GuardrailRecord, GuardrailSummary, GuardrailType,
 };
 
-use super::{document, name};
+use super::{document, etag, name};
 use crate::{
     error::Error,
     layout::{self, UniqueId},
@@ -78,7 +78,11 @@ fn summary(operator: &str, record: &GuardrailRecord) -> GuardrailSummary {
 
 /// As the API has it.
 pub fn shown(operator: &str, record: GuardrailRecord) -> Guardrail {
-    Guardrail { guardrail_summary: Some(summary(operator, &record)), content: record.content }
+    Guardrail {
+        guardrail_summary: Some(summary(operator, &record)),
+        etag: etag::of(&record.content),
+        content: record.content,
+    }
 }
 
 /// The summary alone.

@@ -13,6 +13,9 @@ use crate::{
     view::{Plan, View},
 };
 
+/// What an inline policy that is not there is called.
+pub const KIND: &str = "inline policy";
+
 /// The inline policies, and the spelling of the owner's name.
 pub fn list(
     view: &View,
@@ -42,7 +45,7 @@ pub fn find(
     name::name("policy_name", policy_name, 128)?;
     let (owner, policies) = list(view, account, of)?;
     let found = policies.into_iter().find(|policy| policy.policy_name == policy_name);
-    Ok((owner, found.ok_or_else(|| Error::no_such("inline policy", policy_name))?))
+    Ok((owner, found.ok_or_else(|| Error::no_such(KIND, policy_name))?))
 }
 
 /// Writes an inline policy, in place of one of the same name.
@@ -95,7 +98,7 @@ pub fn delete(
         let before = policies.len();
         policies.retain(|policy| policy.policy_name != policy_name);
         if policies.len() == before {
-            return Err(Error::no_such("inline policy", policy_name));
+            return Err(Error::no_such(KIND, policy_name));
         }
         Ok(())
     })

@@ -8,6 +8,7 @@ pub mod access_key;
 pub mod attachment;
 pub mod boundary;
 pub mod document;
+pub mod etag;
 pub mod group;
 pub mod guardrail;
 pub mod import;

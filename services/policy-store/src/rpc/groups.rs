@@ -9,7 +9,7 @@ use crate::{
     error::Error,
     iam::{
         attachment::{self, To},
-        group, inline, name, policy,
+        etag, group, inline, name, policy,
     },
     layout, view,
 };
@@ -256,14 +256,19 @@ impl PolicyStore {
             policy_document,
             validate_only: _,
             request_id: _,
+            etag,
         } = request;
         let asks = [Ask::new("iam:PutGroupPolicy", On::Group(&group_name))];
         self.write(&call, &asks, |view, plan, permit| {
             let of = To::Group(&group_name);
+            etag::inline(view, permit.account(), of, &policy_name, &etag)?;
             let findings =
                 inline::put(view, plan, permit.account(), of, &policy_name, &policy_document)?;
-            let findings = convert::findings(findings);
-            Ok(PutGroupPolicyResponse { revision: String::new(), findings })
+            Ok(PutGroupPolicyResponse {
+                revision: String::new(),
+                findings: convert::findings(findings),
+                etag: etag::of(&policy_document),
+            })
         })
         .await
     }
@@ -283,6 +288,7 @@ impl PolicyStore {
         Ok(GetGroupPolicyResponse {
             group_name,
             policy_name: found.policy_name,
+            etag: etag::of(&found.policy_document),
             policy_document: found.policy_document,
         })
     }

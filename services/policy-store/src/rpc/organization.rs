@@ -8,7 +8,7 @@ use crate::{
     authz::{Ask, On},
     convert::{self, Paging},
     error::Error,
-    iam::{guardrail, organization},
+    iam::{etag, guardrail, organization},
     layout, view,
 };
 
@@ -198,10 +198,12 @@ impl PolicyStore {
             content,
             validate_only: _,
             request_id: _,
+            etag,
         } = request;
         let asks = [Ask::new("organizations:UpdatePolicy", On::Anything)];
         self.write(&call, &asks, |view, plan, permit| {
             permit.of_operator_account(view)?;
+            etag::guardrail(view, &guardrail_id, &etag)?;
             let (name, description) = (name.as_deref(), description.as_deref());
             let (record, findings) = guardrail::update(
                 view,

@@ -8,7 +8,7 @@ use crate::{
     authz::{Ask, On},
     convert::{self, Paging, Uses},
     error::Error,
-    iam::{name, policy, tags},
+    iam::{etag, name, policy, tags},
     layout,
     view::{self, Page},
 };
@@ -160,11 +160,14 @@ impl PolicyStore {
             set_as_default,
             validate_only: _,
             request_id: _,
+            etag,
         } = request;
         let asks = [Ask::new("iam:CreatePolicyVersion", On::Policy(&policy_arn))];
         self.write(&call, &asks, |view, plan, permit| {
             let account = permit.account();
             let document = &policy_document;
+            etag::policy(view, account, &policy_arn, &etag)?;
+            let before = policy::find_own(view, account, &policy_arn)?;
             let (summary, is_default_version, findings) = policy::create_version(
                 view,
                 plan,
@@ -174,6 +177,10 @@ impl PolicyStore {
                 set_as_default,
                 &self.quotas,
             )?;
+            let etag = match is_default_version {
+                true => etag::of_policy(&with_default(before, &summary.version_id)),
+                false => etag::of_policy(&before),
+            };
             // As in IAM, the answer does not repeat the document.
             let version = PolicyVersion {
                 document: String::new(),
@@ -185,6 +192,7 @@ impl PolicyStore {
                 policy_version: Some(version),
                 revision: String::new(),
                 findings: convert::findings(findings),
+                etag,
             })
         })
         .await
@@ -265,12 +273,16 @@ impl PolicyStore {
             version_id,
             validate_only: _,
             request_id: _,
+            etag,
         } = request;
         let asks = [Ask::new("iam:SetDefaultPolicyVersion", On::Policy(&policy_arn))];
         self.write(&call, &asks, |view, plan, permit| {
             let account = permit.account();
+            etag::policy(view, account, &policy_arn, &etag)?;
             policy::set_default_version(view, plan, account, &policy_arn, &version_id)?;
-            Ok(SetDefaultPolicyVersionResponse::default())
+            let before = policy::find_own(view, account, &policy_arn)?;
+            let etag = etag::of_policy(&with_default(before, &version_id));
+            Ok(SetDefaultPolicyVersionResponse { revision: String::new(), etag })
         })
         .await
     }
@@ -352,6 +364,11 @@ impl PolicyStore {
         })
         .await
     }
+}
+
+/// The policy as it is with this version in force.
+fn with_default(policy: ManagedPolicyRecord, version_id: &str) -> ManagedPolicyRecord {
+    ManagedPolicyRecord { default_version_id: version_id.to_owned(), ..policy }
 }
 
 /// What a managed policy can be attached to.

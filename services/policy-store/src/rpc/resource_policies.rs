@@ -7,7 +7,7 @@ use crate::{
     authz::{Ask, On},
     convert,
     error::Error,
-    iam::resource_policy,
+    iam::{etag, resource_policy},
 };
 
 fn asks(action: &'static str, resource_arn: &str) -> Vec<Ask<'static>> {
@@ -21,15 +21,22 @@ impl PolicyStore {
         call: Call,
         request: PutResourcePolicyRequest,
     ) -> Result<PutResourcePolicyResponse, Error> {
-        let PutResourcePolicyRequest { resource_arn, policy, validate_only: _, request_id: _ } =
-            request;
+        let PutResourcePolicyRequest {
+            resource_arn,
+            policy,
+            validate_only: _,
+            request_id: _,
+            etag,
+        } = request;
         resource_policy::pattern(&call.account()?, &resource_arn)?;
         let asks = asks("countersign:PutResourcePolicy", &resource_arn);
         self.write(&call, &asks, |view, plan, permit| {
             let account = permit.account();
+            etag::resource_policy(view, account, &resource_arn, &etag)?;
             let findings = resource_policy::put(view, plan, account, &resource_arn, &policy)?;
             let findings = convert::findings(findings);
-            Ok(PutResourcePolicyResponse { revision: String::new(), findings })
+            let etag = etag::of(&policy);
+            Ok(PutResourcePolicyResponse { revision: String::new(), findings, etag })
         })
         .await
     }
@@ -48,7 +55,8 @@ impl PolicyStore {
             })
             .await?;
         let ResourcePolicyRecord { resource_arn, policy, .. } = record;
-        Ok(GetResourcePolicyResponse { resource_arn, policy })
+        let etag = etag::of(&policy);
+        Ok(GetResourcePolicyResponse { resource_arn, policy, etag })
     }
 
     pub async fn delete_resource_policy(

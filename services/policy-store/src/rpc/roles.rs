@@ -9,7 +9,7 @@ use crate::{
     error::Error,
     iam::{
         attachment::{self, To},
-        inline, name, policy, role, tags,
+        etag, inline, name, policy, role, tags,
     },
     layout, view,
 };
@@ -132,13 +132,16 @@ impl PolicyStore {
             policy_document,
             validate_only: _,
             request_id: _,
+            etag,
         } = request;
         let asks = [Ask::new("iam:UpdateAssumeRolePolicy", On::Role(&role_name))];
         self.write(&call, &asks, |view, plan, permit| {
+            etag::trust(view, permit.account(), &role_name, &etag)?;
             let findings =
                 role::update_trust(view, plan, permit.account(), &role_name, &policy_document)?;
             let findings = convert::findings(findings);
-            Ok(UpdateAssumeRolePolicyResponse { revision: String::new(), findings })
+            let etag = etag::of(&policy_document);
+            Ok(UpdateAssumeRolePolicyResponse { revision: String::new(), findings, etag })
         })
         .await
     }
@@ -224,15 +227,18 @@ impl PolicyStore {
             policy_document,
             validate_only: _,
             request_id: _,
+            etag,
         } = request;
         let asks = [Ask::new("iam:PutRolePolicy", On::Role(&role_name))];
         self.write(&call, &asks, |view, plan, permit| {
             let of = To::Role(&role_name);
+            etag::inline(view, permit.account(), of, &policy_name, &etag)?;
             let findings =
                 inline::put(view, plan, permit.account(), of, &policy_name, &policy_document)?;
             Ok(PutRolePolicyResponse {
                 revision: String::new(),
                 findings: convert::findings(findings),
+                etag: etag::of(&policy_document),
             })
         })
         .await
@@ -253,6 +259,7 @@ impl PolicyStore {
         Ok(GetRolePolicyResponse {
             role_name,
             policy_name: found.policy_name,
+            etag: etag::of(&found.policy_document),
             policy_document: found.policy_document,
         })
     }

@@ -9,7 +9,7 @@ use crate::{
     error::Error,
     iam::{
         attachment::{self, To},
-        inline, name, policy, tags, user,
+        etag, inline, name, policy, tags, user,
     },
     layout, view,
 };
@@ -189,15 +189,18 @@ impl PolicyStore {
             policy_document,
             validate_only: _,
             request_id: _,
+            etag,
         } = request;
         let asks = [Ask::new("iam:PutUserPolicy", On::User(&user_name))];
         self.write(&call, &asks, |view, plan, permit| {
             let of = To::User(&user_name);
+            etag::inline(view, permit.account(), of, &policy_name, &etag)?;
             let findings =
                 inline::put(view, plan, permit.account(), of, &policy_name, &policy_document)?;
             Ok(PutUserPolicyResponse {
                 revision: String::new(),
                 findings: convert::findings(findings),
+                etag: etag::of(&policy_document),
             })
         })
         .await
@@ -218,6 +221,7 @@ impl PolicyStore {
         Ok(GetUserPolicyResponse {
             user_name,
             policy_name: found.policy_name,
+            etag: etag::of(&found.policy_document),
             policy_document: found.policy_document,
         })
     }

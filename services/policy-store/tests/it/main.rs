@@ -9,6 +9,7 @@
 
 mod accounts;
 mod audit;
+mod etags;
 mod export;
 mod groups;
 mod import;
