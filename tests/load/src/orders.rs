@@ -133,6 +133,8 @@ impl Orders {
             session_tags: Default::default(),
             transitive_tag_keys: Default::default(),
             session_policies: Vec::new(),
+            narrowings: Vec::new(),
+            parents: Vec::new(),
             proof_type: "urn:countersign:proof:sts-get-caller-identity".to_owned(),
             caller: Caller {
                 realm: Realm::Countersign,

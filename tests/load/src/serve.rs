@@ -6,10 +6,11 @@ use std::{io::Write, net::SocketAddr, path::PathBuf, pin::Pin, sync::Mutex};
 use clap::Args;
 use countersign_decision::{Config, LogConfig, SERVICE_NAME};
 use countersign_proto::decision::v1::{
-    AuthorizeAssumeRoleRequest, AuthorizeAssumeRoleResponse, AuthorizeRequest, AuthorizeResponse,
-    AuthorizeStreamRequest, AuthorizeStreamResponse, BatchAuthorizeRequest, BatchAuthorizeResponse,
-    ExplainRequest, ExplainResponse, FilterResourcesRequest, FilterResourcesResponse,
-    GetStatusRequest, GetStatusResponse, WhoCanRequest, WhoCanResponse,
+    AuthorizeAssumeRoleRequest, AuthorizeAssumeRoleResponse, AuthorizeExchangeRequest,
+    AuthorizeExchangeResponse, AuthorizeRequest, AuthorizeResponse, AuthorizeStreamRequest,
+    AuthorizeStreamResponse, BatchAuthorizeRequest, BatchAuthorizeResponse, ExplainRequest,
+    ExplainResponse, FilterResourcesRequest, FilterResourcesResponse, GetStatusRequest,
+    GetStatusResponse, WhoCanRequest, WhoCanResponse,
     authorize_stream_response::Result as Answer,
     decision_service_server::{DecisionService, DecisionServiceServer},
 };
@@ -194,6 +195,13 @@ impl DecisionService for Echo {
         &self,
         _: Request<AuthorizeAssumeRoleRequest>,
     ) -> Result<Response<AuthorizeAssumeRoleResponse>, Status> {
+        Err(unmeasured())
+    }
+
+    async fn authorize_exchange(
+        &self,
+        _: Request<AuthorizeExchangeRequest>,
+    ) -> Result<Response<AuthorizeExchangeResponse>, Status> {
         Err(unmeasured())
     }
 
