@@ -34,5 +34,5 @@ pub use policies::{Attached, PolicySet, PolicyType, Resolved, ResolvedPrincipals
 pub use principal::{ExternalPrincipal, Principal, Realm, Session};
 pub use request::{Request, Resource, ResourceArn};
 pub use snapshot::Snapshot;
-pub use subject::{SessionFacts, Subject, SubjectError};
+pub use subject::{FederatedBy, SessionFacts, Subject, SubjectError};
 pub use verdict::{Decision, Determining, Reason, Verdict};

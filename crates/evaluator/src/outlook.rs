@@ -118,7 +118,8 @@ impl<'a> Open<'a> {
             | Principal::FederatedUser { .. }
             | Principal::AccountRoot { .. }
             | Principal::Service { .. }
-            | Principal::External(_) => false,
+            | Principal::External(_)
+            | Principal::WebIdentity { .. } => false,
         };
         Self { context: &request.context, is_role }
     }

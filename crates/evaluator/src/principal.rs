@@ -5,6 +5,7 @@
 
 use countersign_policy::arn::AccountId;
 use countersign_policy::principal::IamArn;
+use countersign_policy::provider::OidcProvider;
 use thiserror::Error;
 
 /// Who vouches for an identity.
@@ -44,6 +45,11 @@ pub enum Principal {
         name: String,
     },
     External(ExternalPrincipal),
+    /// Somebody whom an OIDC provider vouches for, while assuming a role. Who it is stands in the provider's condition keys.
+    WebIdentity {
+        /// In the account of the role that is assumed.
+        provider: OidcProvider,
+    },
 }
 
 impl Principal {
@@ -55,12 +61,14 @@ impl Principal {
             | Principal::Session(_)
             | Principal::FederatedUser { .. }
             | Principal::AccountRoot { .. }
-            | Principal::Service { .. } => Realm::Countersign,
+            | Principal::Service { .. }
+            // No name of AWS's or ours means it: its provider does.
+            | Principal::WebIdentity { .. } => Realm::Countersign,
             Principal::External(_) => Realm::Aws,
         }
     }
 
-    /// None for a service.
+    /// None for a service and for a web identity, which are of no account.
     #[must_use]
     pub fn account(&self) -> Option<AccountId> {
         match self {
@@ -69,12 +77,12 @@ impl Principal {
             | Principal::FederatedUser { arn } => Some(arn.account()),
             Principal::Session(session) => Some(session.account),
             Principal::AccountRoot { account, .. } => Some(*account),
-            Principal::Service { .. } => None,
+            Principal::Service { .. } | Principal::WebIdentity { .. } => None,
             Principal::External(external) => Some(external.arn.account()),
         }
     }
 
-    /// None for a service.
+    /// None for a service and for a web identity.
     #[must_use]
     pub fn partition(&self) -> Option<&str> {
         match self {
@@ -83,12 +91,12 @@ impl Principal {
             | Principal::FederatedUser { arn } => Some(arn.partition()),
             Principal::Session(session) => Some(&session.partition),
             Principal::AccountRoot { partition, .. } => Some(partition),
-            Principal::Service { .. } => None,
+            Principal::Service { .. } | Principal::WebIdentity { .. } => None,
             Principal::External(external) => Some(external.arn.partition()),
         }
     }
 
-    /// The ARN, as STS would show it; a service's name.
+    /// The ARN, as STS would show it; a service's name; a web identity's provider.
     #[must_use]
     pub fn arn(&self) -> String {
         match self {
@@ -101,6 +109,7 @@ impl Principal {
             }
             Principal::Service { name } => name.clone(),
             Principal::External(external) => external.arn.to_string(),
+            Principal::WebIdentity { provider } => provider.to_string(),
         }
     }
 
@@ -114,7 +123,8 @@ impl Principal {
             Principal::Session(session) => session.role_id.as_deref(),
             Principal::FederatedUser { .. }
             | Principal::AccountRoot { .. }
-            | Principal::Service { .. } => None,
+            | Principal::Service { .. }
+            | Principal::WebIdentity { .. } => None,
             Principal::External(external) => Some(&external.unique_id),
         }
     }

@@ -6,6 +6,7 @@
 
 use countersign_policy::document::Clause;
 use countersign_policy::principal::{IamArn, PrincipalElement};
+use countersign_policy::provider::OidcProvider;
 
 use crate::policies::ResolvedPrincipals;
 use crate::principal::{Principal, Realm, is_role_named};
@@ -82,6 +83,9 @@ fn is_exempt(
         Principal::Session(_) => account() && role() && own(),
         Principal::AccountRoot { .. } => account(),
         Principal::Service { .. } => service(),
+        Principal::WebIdentity { .. } => {
+            lists(|element| matches!(element, PrincipalElement::Federated(_)), None)
+        }
         Principal::External(external) => match external.arn() {
             IamArn::AssumedRole { .. } => account() && role() && own(),
             IamArn::User { .. }
@@ -92,7 +96,7 @@ fn is_exempt(
     }
 }
 
-/// Whom `*` means in an Allow: every local principal; neither external ones nor services, which must be named.
+/// Whom `*` means in an Allow: every local principal; neither external ones, services nor web identities, which must be named.
 fn is_anybody(principal: &Principal) -> bool {
     match principal {
         Principal::User { .. }
@@ -100,7 +104,7 @@ fn is_anybody(principal: &Principal) -> bool {
         | Principal::Session(_)
         | Principal::FederatedUser { .. }
         | Principal::AccountRoot { .. } => true,
-        Principal::Service { .. } | Principal::External(_) => false,
+        Principal::Service { .. } | Principal::External(_) | Principal::WebIdentity { .. } => false,
     }
 }
 
@@ -124,7 +128,8 @@ fn grant(
                 | Principal::Session(_)
                 | Principal::FederatedUser { .. }
                 | Principal::Service { .. }
-                | Principal::External(_) => Grant::Account,
+                | Principal::External(_)
+                | Principal::WebIdentity { .. } => Grant::Account,
             };
             (same_account && is_account_of_realm(text, principal, resolved)).then_some(granted)
         }
@@ -134,8 +139,12 @@ fn grant(
             matches!(principal, Principal::Service { name: own } if own == name)
                 .then_some(Grant::Direct)
         }
-        // Proofs of web identities and SAML assertions are no principals here yet.
-        PrincipalElement::Federated(_) | PrincipalElement::Nobody { .. } => None,
+        // By the whole ARN: a provider is of the role's own account. SAML assertions are no principals here.
+        PrincipalElement::Federated(name) => {
+            matches!(principal, Principal::WebIdentity { provider } if provider.to_string() == *name)
+                .then_some(Grant::Direct)
+        }
+        PrincipalElement::Nobody { .. } => None,
     }
 }
 
@@ -166,7 +175,9 @@ fn grant_by_name(arn: &IamArn, principal: &Principal) -> Option<Grant> {
             | IamArn::Role { .. }
             | IamArn::FederatedUser { .. } => None,
         },
-        Principal::AccountRoot { .. } | Principal::Service { .. } => None,
+        Principal::AccountRoot { .. }
+        | Principal::Service { .. }
+        | Principal::WebIdentity { .. } => None,
     }
 }
 
@@ -236,7 +247,18 @@ fn may_name(
         PrincipalElement::Service(name) => {
             matches!(principal, Principal::Service { name: own } if own.eq_ignore_ascii_case(name))
         }
-        PrincipalElement::Federated(_) | PrincipalElement::Nobody { .. } => false,
+        PrincipalElement::Federated(name) => {
+            matches!(principal, Principal::WebIdentity { provider } if may_be_provider(name, provider))
+        }
+        PrincipalElement::Nobody { .. } => false,
+    }
+}
+
+/// In any account, in any case, and also without an ARN around it.
+fn may_be_provider(name: &str, provider: &OidcProvider) -> bool {
+    match name.parse::<OidcProvider>() {
+        Ok(named) => named.provider.eq_ignore_ascii_case(&provider.provider),
+        Err(_) => name.eq_ignore_ascii_case(&provider.provider),
     }
 }
 
@@ -248,7 +270,8 @@ fn may_be_named(arn: &IamArn, principal: &Principal) -> bool {
         | Principal::Role { .. }
         | Principal::AccountRoot { .. }
         | Principal::Service { .. }
-        | Principal::External(_) => grant_by_name(arn, principal).is_some(),
+        | Principal::External(_)
+        | Principal::WebIdentity { .. } => grant_by_name(arn, principal).is_some(),
     }
 }
 

@@ -173,7 +173,7 @@ fn allowed(
         Principal::Service { .. } => {
             return tallies.resource.grant.map(|_| granted).ok_or(no_grant);
         }
-        Principal::External(_) => {
+        Principal::External(_) | Principal::WebIdentity { .. } => {
             let is_trust = policies
                 .resource
                 .as_ref()
@@ -182,7 +182,7 @@ fn allowed(
                 return Err(Reason::ExternalPrincipal);
             }
             tallies.resource.grant.ok_or(no_grant)?;
-            // Its identity side counts as allowed: AWS has answered for it.
+            // Its identity side counts as allowed: AWS, or its provider, has answered for it.
             return within_limits(request, policies, tallies).map(|()| granted);
         }
         Principal::User { .. }
@@ -202,7 +202,8 @@ fn allowed(
         | Principal::Session(_)
         | Principal::FederatedUser { .. }
         | Principal::Service { .. }
-        | Principal::External(_) => {
+        | Principal::External(_)
+        | Principal::WebIdentity { .. } => {
             tallies.identity.allows().then_some(Reason::AllowedByIdentityPolicy)
         }
     };
@@ -254,7 +255,8 @@ pub(crate) fn is_chaining(principal: &Principal) -> bool {
         | Principal::FederatedUser { .. }
         | Principal::AccountRoot { .. }
         | Principal::Service { .. }
-        | Principal::External(_) => false,
+        | Principal::External(_)
+        | Principal::WebIdentity { .. } => false,
     }
 }
 

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use countersign_policy::Document;
 use countersign_policy::arn::AccountId;
 use countersign_policy::principal::IamArn;
+use countersign_policy::provider::OidcProvider;
 use thiserror::Error;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
@@ -17,6 +18,8 @@ use crate::context::{Context, DuplicateKey};
 use crate::policies::{Attached, PolicySet, PolicyType};
 use crate::principal::{Principal, Session};
 use crate::snapshot::{Name, Snapshot};
+
+const FEDERATED_PROVIDER: &str = "aws:FederatedProvider";
 
 /// Who asks, what is attached to them, and what is known of them.
 #[derive(Debug, Clone)]
@@ -53,6 +56,15 @@ pub struct SessionFacts {
     pub narrowings: Vec<Vec<Arc<Document>>>,
     pub session_tags: BTreeMap<String, String>,
     pub source_identity: Option<String>,
+    /// Of a session that began with a web identity.
+    pub federated: Option<Box<FederatedBy>>,
+}
+
+/// The web identity that a session began with.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FederatedBy {
+    pub provider: OidcProvider,
+    pub subject: String,
 }
 
 /// Why nobody is there.
@@ -211,6 +223,10 @@ impl Snapshot {
         if let Some(source_identity) = &facts.source_identity {
             keys.insert("aws:SourceIdentity", source_identity.as_str())?;
         }
+        if let Some(FederatedBy { provider, subject }) = facts.federated.as_deref() {
+            keys.insert(FEDERATED_PROVIDER, provider.to_string())?;
+            keys.insert(format!("{}:sub", provider.provider), subject.as_str())?;
+        }
         add_tags(&mut keys, &facts.session_tags)?;
         // A session tag overrides a role tag with the same key (X4).
         let is_overridden = |tag: &str| {
@@ -297,6 +313,24 @@ pub fn service_subject(name: &str) -> Result<Subject, SubjectError> {
     keys.insert("aws:PrincipalIsAWSService", "true")?;
     keys.insert("aws:PrincipalServiceName", name)?;
     Ok(without_policies(Principal::Service { name: name.to_owned() }, keys))
+}
+
+/// A web identity, with what its provider says of it: `sub` and `aud` under the provider's own name.
+/// Source: <https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_policies_iam-condition-keys.html#condition-keys-wif>
+///
+/// # Errors
+/// [`SubjectError::DuplicateKey`] if `keys` has one of these, in any case.
+pub fn web_identity_subject(
+    provider: OidcProvider,
+    subject: &str,
+    audience: &str,
+    mut keys: Context,
+) -> Result<Subject, SubjectError> {
+    keys.insert(format!("{}:sub", provider.provider), subject)?;
+    keys.insert(format!("{}:aud", provider.provider), audience)?;
+    keys.insert(FEDERATED_PROVIDER, provider.to_string())?;
+    keys.insert("aws:PrincipalIsAWSService", "false")?;
+    Ok(without_policies(Principal::WebIdentity { provider }, keys))
 }
 
 /// An external principal: AWS vouches, and it has no policies here. A role's path is not known, so `aws:PrincipalArn` is the

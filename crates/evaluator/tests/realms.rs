@@ -289,3 +289,48 @@ fn a_federated_user_is_reached_by_an_unresolved_user_name_alone() {
     check(trust("Allow", &quoted("arn:aws:iam::111122223333:user/x/alice")), None, ImplicitDeny);
     check(trust("Deny", &quoted("arn:aws:iam::111122223333:user/x/alice")), None, ExplicitDeny);
 }
+
+// ATTACKS 65, 85: a provider of the role's own account, by its whole name, and nobody else's word.
+#[test]
+fn a_web_identity_is_named_by_its_provider_alone() {
+    const OWN: &str = "arn:aws:iam::777788889999:oidc-provider/idp.example.com/a";
+    fn check(effect: &str, element: &str, expected: Decision) {
+        let principal = Principal::WebIdentity { provider: OWN.parse().unwrap() };
+        let set = with_resource(trust(effect, element));
+        let request = request(principal, "sts:AssumeRole", TARGET);
+        let found = decide(&request, &set);
+        assert_eq!(found.decision, expected, "{effect} {element}: {found:?}");
+        let compiled = countersign_evaluator::compiled::decide(&request, &set);
+        assert_eq!(compiled, found, "{effect} {element}");
+    }
+    let federated = |name: &str| format!(r#"{{"Federated":"{name}"}}"#);
+    check("Allow", &federated(OWN), Allow);
+    for other in [
+        "arn:aws:iam::111122223333:oidc-provider/idp.example.com/a",
+        "arn:aws:iam::777788889999:oidc-provider/idp.example.com/b",
+        "arn:aws:iam::777788889999:oidc-provider/idp.example.com",
+        "arn:aws:iam::777788889999:oidc-provider/IDP.example.com/a",
+        "arn:aws-cn:iam::777788889999:oidc-provider/idp.example.com/a",
+        "idp.example.com/a",
+    ] {
+        check("Allow", &federated(other), ImplicitDeny);
+    }
+    check("Allow", "\"*\"", ImplicitDeny);
+    check("Allow", &quoted("777788889999"), ImplicitDeny);
+    check("Allow", r#"{"Service":"idp.example.com"}"#, ImplicitDeny);
+    // A Deny means it in whatever spelling.
+    check(
+        "Deny",
+        &federated("arn:aws:iam::111122223333:oidc-provider/IDP.example.com/a"),
+        ExplicitDeny,
+    );
+    check("Deny", &federated("idp.example.com/a"), ExplicitDeny);
+    check("Deny", "\"*\"", ExplicitDeny);
+    check("Deny", &federated("idp.example.com/b"), ImplicitDeny);
+    // Nowhere but in a trust policy.
+    let everything =
+        with_resource(attached(PolicyType::Resource, &all_for("Allow", &federated(OWN))));
+    let principal = Principal::WebIdentity { provider: OWN.parse().unwrap() };
+    let found = decide(&request(principal, "orders:Get", ORDER), &everything);
+    assert_eq!((found.decision, found.reason), (ImplicitDeny, Reason::ExternalPrincipal));
+}

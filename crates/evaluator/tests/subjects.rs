@@ -78,6 +78,7 @@ fn facts() -> SessionFacts {
         narrowings: Vec::new(),
         session_tags: tags(&[("team", "session")]),
         source_identity: Some("carol".to_owned()),
+        federated: None,
     }
 }
 

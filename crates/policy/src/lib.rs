@@ -14,6 +14,7 @@ pub mod json;
 pub mod parse;
 pub mod pattern;
 pub mod principal;
+pub mod provider;
 pub mod scalar;
 mod spelling;
 mod validate;

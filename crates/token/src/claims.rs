@@ -162,6 +162,9 @@ pub struct Caller {
 pub enum Realm {
     Countersign,
     Aws,
+    /// A configured issuer of web identities: `arn` is the provider's, `unique_id` the subject.
+    #[serde(rename = "web-identity")]
+    WebIdentity,
 }
 
 impl Realm {
@@ -169,6 +172,7 @@ impl Realm {
         match self {
             Realm::Countersign => "countersign",
             Realm::Aws => "aws",
+            Realm::WebIdentity => "web-identity",
         }
     }
 }
@@ -398,7 +402,7 @@ mod tests {
 
     #[test]
     fn a_realm_is_written_as_its_name() {
-        for realm in [Realm::Countersign, Realm::Aws] {
+        for realm in [Realm::Countersign, Realm::Aws, Realm::WebIdentity] {
             assert_eq!(serde_json::to_string(&realm).unwrap(), format!("{:?}", realm.as_str()));
         }
     }

@@ -229,6 +229,9 @@ pub struct UpArgs {
     /// `us-east-1=http://127.0.0.1:5000/;accounts=123456789012[,...][;format=json]`; may be repeated
     #[arg(long = "sts-endpoint", value_name = "ENDPOINT")]
     pub sts_endpoints: Vec<StsEndpoint>,
+    /// Whose JWTs the gateway takes for proofs (AWS STS's, EKS clusters', other OIDC issuers'): a TOML or JSON file; deploy/WEB_IDENTITY.md
+    #[arg(long, value_name = "FILE")]
+    pub jwt_issuers: Option<PathBuf>,
     /// How much an account may hold, where IAM's own quota does not do: `users=20000`; may be repeated. Of users (5000), groups (300),
     /// roles (1000), policies (1500), policy-versions-in-use (10000), groups-per-user (10), attached-policies (10)
     #[arg(long = "quota", value_name = "NAME=NUMBER")]

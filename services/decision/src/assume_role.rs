@@ -16,13 +16,14 @@ use countersign_evaluator::{
     ResourceArn, Subject, SubjectError, Verdict, compiled,
     context::DuplicateKey,
     snapshot::{CallerKey, RoleEntry, Snapshot},
-    subject::{external_subject, service_subject},
+    subject::{external_subject, service_subject, web_identity_subject},
 };
 use countersign_policy::{
     action::Action,
     condition::{Comparison, Operator},
     document::Statement,
     principal::IamArn,
+    provider::OidcProvider,
 };
 use countersign_proto::decision::v1::{AuthorizeAssumeRoleResponse, DecisionReason};
 use countersign_replica::{View, World};
@@ -32,7 +33,8 @@ use crate::{
     authn::Caller,
     check::{self, Judgement},
     convert::{
-        self, AssumeRoleQuestion, Identity, Proven, SubjectToken, Wished, decision_name, packed,
+        self, AssumeRoleQuestion, Identity, Proven, SubjectToken, WebIdentity, Wished,
+        decision_name, packed,
     },
     decider::{self, Decider},
     error::Refusal,
@@ -42,6 +44,7 @@ use crate::{
 };
 
 const ASSUME_ROLE: &str = "sts:AssumeRole";
+const ASSUME_ROLE_WITH_WEB_IDENTITY: &str = "sts:AssumeRoleWithWebIdentity";
 const TAG_SESSION: &str = "sts:TagSession";
 const SET_SOURCE_IDENTITY: &str = "sts:SetSourceIdentity";
 /// The one role that an account's root may assume; every account is seeded with it.
@@ -61,6 +64,8 @@ pub enum Asker {
     Identity(Identity),
     /// A session that chains, by a token that is good at the view.
     Session(Box<Session>),
+    /// Whom a configured issuer vouches for.
+    WebIdentity(Box<WebIdentity>),
 }
 
 impl Asker {
@@ -68,6 +73,15 @@ impl Asker {
         match self {
             Self::Identity(identity) => identity.arn.to_string(),
             Self::Session(session) => session.arn.clone(),
+            Self::WebIdentity(shown) => format!("{}:{}", shown.provider, shown.subject),
+        }
+    }
+
+    /// What the trust policy must allow.
+    fn action(&self) -> &'static str {
+        match self {
+            Self::Identity(_) | Self::Session(_) => ASSUME_ROLE,
+            Self::WebIdentity(_) => ASSUME_ROLE_WITH_WEB_IDENTITY,
         }
     }
 }
@@ -133,14 +147,15 @@ pub async fn authorize(
         role = %question.role_arn,
         session = %question.role_session_name,
         revision = %view.revision(),
-        "decided {ASSUME_ROLE}"
+        "decided {}",
+        asker.action()
     );
     decider.log().record(&decision_id, || Line {
         at: SystemTime::now(),
         decision_id: decision_id.clone(),
         caller: check::caller_name(&Caller::Service(ServiceName::Gateway)),
         principal: asker.name(),
-        action: ASSUME_ROLE.to_owned(),
+        action: asker.action().to_owned(),
         resource: question.role_arn.to_string(),
         judgement: judgement.clone(),
         revision: view.revision().clone(),
@@ -158,6 +173,7 @@ async fn asker(
     let view = decider.view(&question.at_least_revision, deadline).await?;
     match &question.proven {
         Proven::Identity(identity) => Ok((view, Asker::Identity(identity.clone()))),
+        Proven::WebIdentity(shown) => Ok((view, Asker::WebIdentity(Box::new(shown.clone())))),
         Proven::Token(SubjectToken(token), possession) => {
             let (audience, came) = (Some(OWN_AUDIENCE), Came::ToGateway);
             let presented = Presented { token, audience, possession, came };
@@ -190,7 +206,7 @@ pub fn decide(
         Err(judgement) => return Ok((judgement, None)),
     };
     let ask = |subject: &Subject, keys: &Context| {
-        ask_all(world.snapshot(), subject, keys, &marks, question, role, now)
+        ask_all(asker.action(), world.snapshot(), subject, keys, &marks, question, role, now)
     };
     let grant = |service_principal, pin_required| {
         granted(world, asker, question, role, &marks, service_principal, pin_required)
@@ -224,9 +240,14 @@ pub fn decide(
     Ok((Judgement::of(own, &request), None))
 }
 
-/// What the session needs, each action asked for. The verdict is that of sts:AssumeRole if all are allowed; else of what stands most in
-/// the way, a Deny before a missing Allow.
+/// What the session needs, each action asked for. The verdict is that of `assume` if all are allowed; else of what stands most in the
+/// way, a Deny before a missing Allow.
+#[expect(
+    clippy::too_many_arguments,
+    reason = "each is another thing, and none of them belong together elsewhere"
+)]
 fn ask_all(
+    assume: &str,
     snapshot: &Snapshot,
     subject: &Subject,
     keys: &Context,
@@ -235,7 +256,7 @@ fn ask_all(
     role: &RoleEntry,
     now: i64,
 ) -> Result<(Request, Verdict), Refusal> {
-    let assumed = ask(ASSUME_ROLE, snapshot, subject, keys, question, role, now)?;
+    let assumed = ask(assume, snapshot, subject, keys, question, role, now)?;
     let further = [
         (TAG_SESSION, !marks.tags.is_empty()),
         (SET_SOURCE_IDENTITY, marks.source_identity.is_some()),
@@ -318,7 +339,9 @@ fn duration(
     role: &RoleEntry,
 ) -> Result<u32, Refusal> {
     let (most, whose) = match asker {
-        Asker::Identity(_) => (role.max_session_duration, "the role's MaxSessionDuration is"),
+        Asker::Identity(_) | Asker::WebIdentity(_) => {
+            (role.max_session_duration, "the role's MaxSessionDuration is")
+        }
         Asker::Session(_) => (
             role.max_session_duration.min(CHAINED_DURATION),
             "with role chaining a session lasts at most",
@@ -381,7 +404,7 @@ fn marks(asker: &Asker, wished: &Wished) -> Result<Result<Marks, Judgement>, Ref
         source_identity: wished.source_identity.clone(),
     };
     let session = match asker {
-        Asker::Identity(_) => return Ok(Ok(marks)),
+        Asker::Identity(_) | Asker::WebIdentity(_) => return Ok(Ok(marks)),
         Asker::Session(session) => session,
     };
     for key in &session.transitive_tag_keys {
@@ -420,7 +443,26 @@ fn caller(world: &World, asker: &Asker, role_arn: &IamArn) -> Result<Subject, Ju
             .snapshot()
             .session_subject(&session.facts)
             .map_err(|error| check::absent(&error, &session.arn)),
+        Asker::WebIdentity(shown) => federated(world, shown, role_arn),
     }
+}
+
+/// Whom an issuer vouches for. Its provider is of the role's own account, as the trust policy must have it.
+fn federated(world: &World, shown: &WebIdentity, role_arn: &IamArn) -> Result<Subject, Judgement> {
+    let WebIdentity { provider, subject, audience, aws_account, keys } = shown;
+    // A number is a local account or an external one, never both.
+    if let Some(account) = aws_account.filter(|account| world.snapshot().is_local(*account)) {
+        let message =
+            format!("realm conflict: account {account} is local, and AWS does not speak for it");
+        return Err(Judgement::denied(DecisionReason::ExternalPrincipal, message));
+    }
+    let provider = OidcProvider {
+        partition: role_arn.partition().to_owned(),
+        account: role_arn.account(),
+        provider: provider.clone(),
+    };
+    web_identity_subject(provider, subject, audience, keys.clone())
+        .map_err(|error| check::absent(&error, subject))
 }
 
 /// Who the identity is, in its realm.
@@ -524,11 +566,11 @@ fn exchange_keys(question: &AssumeRoleQuestion, marks: &Marks) -> Result<Context
 }
 
 /// The services that the caller may speak for towards this role, as it is now. The root speaks for nobody; nor does a session, whose
-/// session policies would not limit the service.
+/// session policies would not limit the service; nor a web identity, which has no unique id to bind.
 fn bound_services(world: &World, asker: &Asker, role: &RoleEntry) -> Vec<String> {
     let identity = match asker {
         Asker::Identity(identity) => identity,
-        Asker::Session(_) => return Vec::new(),
+        Asker::Session(_) | Asker::WebIdentity(_) => return Vec::new(),
     };
     match &identity.arn {
         IamArn::User { .. } | IamArn::AssumedRole { .. } => {}

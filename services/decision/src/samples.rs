@@ -214,6 +214,7 @@ pub fn session(account: &str, role: &str) -> Session {
             narrowings: Vec::new(),
             session_tags: Default::default(),
             source_identity: None,
+            federated: None,
         },
         arn: format!("arn:aws:sts::{account}:assumed-role/{role}/s1"),
         transitive_tag_keys: Default::default(),

@@ -90,6 +90,7 @@ pub fn noun(principal: &Principal) -> String {
         Principal::AccountRoot { account, .. } => format!("the root of account {account}"),
         Principal::Service { name } => format!("service {name}"),
         Principal::External(external) => external.arn().to_string(),
+        Principal::WebIdentity { provider } => format!("a web identity of {}", provider.provider),
     }
 }
 

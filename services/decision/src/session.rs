@@ -8,12 +8,12 @@ use std::{
 };
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
-use countersign_evaluator::SessionFacts;
-use countersign_policy::{Document, Malformed, arn::AccountId, parse};
+use countersign_evaluator::{FederatedBy, SessionFacts};
+use countersign_policy::{Document, Malformed, arn::AccountId, parse, provider::InvalidProvider};
 use countersign_replica::{Behind, View};
 use countersign_token::{
-    Claims, DpopError, Expected, MAX_LEEWAY_SECONDS, MAX_TOKEN_BYTES, Shown, SignedToken,
-    TokenError, VerifiedToken, check_signature,
+    Caller, Claims, DpopError, Expected, MAX_LEEWAY_SECONDS, MAX_TOKEN_BYTES, Realm, Shown,
+    SignedToken, TokenError, VerifiedToken, check_signature,
 };
 
 use crate::{convert::Possession, decider::Decider, error::Refusal};
@@ -236,6 +236,7 @@ fn session(verified: &VerifiedToken) -> Result<Session, NoSession> {
             narrowings,
             session_tags,
             source_identity: session.source_identity.clone(),
+            federated: federated(&session.caller)?,
         },
         arn: sub.clone(),
         transitive_tag_keys: session.transitive_tag_keys.clone(),
@@ -246,6 +247,22 @@ fn session(verified: &VerifiedToken) -> Result<Session, NoSession> {
 fn documents(claim: &'static str, texts: &[String]) -> Result<Vec<Arc<Document>>, NoSession> {
     let unreadable = |error: Malformed| NoSession::Claim { claim, message: error.to_string() };
     texts.iter().map(|text| parse::parse(text).map(Arc::new).map_err(unreadable)).collect()
+}
+
+/// The web identity that the session began with, if it did.
+fn federated(caller: &Caller) -> Result<Option<Box<FederatedBy>>, NoSession> {
+    match caller.realm {
+        Realm::Countersign | Realm::Aws => Ok(None),
+        Realm::WebIdentity => {
+            let unreadable = |error: InvalidProvider| NoSession::Claim {
+                claim: "caller",
+                message: error.to_string(),
+            };
+            let provider = caller.arn.parse().map_err(unreadable)?;
+            let subject = caller.unique_id.clone();
+            Ok(Some(Box::new(FederatedBy { provider, subject })))
+        }
+    }
 }
 
 #[cfg(test)]

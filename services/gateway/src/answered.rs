@@ -135,17 +135,17 @@ impl Denied {
         let role = asked.role_arn.clone();
         let own_account = match caller.realm() {
             Realm::Countersign => caller.account() == asked.role_account.as_str(),
-            Realm::Aws => false,
+            Realm::Aws | Realm::WebIdentity => false,
         };
         let detail = if own_account {
             format!("{message}; {reason_name}, decision {decision_id}")
         } else {
             format!("decision {decision_id}")
         };
-        let caller = caller.arn().to_owned();
+        let (caller, action) = (caller.name(), asked.shown.action());
         if own_account && reason == DecisionReason::RoleNotFound {
-            return Refusal::RoleNotFound { caller, role, detail };
+            return Refusal::RoleNotFound { caller, action, role, detail };
         }
-        Refusal::Denied { caller, role, detail, cause: format!("{reason_name}: {message}") }
+        Refusal::Denied { caller, action, role, detail, cause: format!("{reason_name}: {message}") }
     }
 }

@@ -5,7 +5,10 @@ use std::fmt;
 use countersign_serve::{ServiceCredential, ServiceIdentities, telemetry::Metrics};
 use countersign_sigv4::{Url, fields::is_region};
 
-use crate::endpoints::{AllowList, EndpointsError, StsEndpoint};
+use crate::{
+    endpoints::{AllowList, EndpointsError, StsEndpoint},
+    proof::jwt::JwtIssuers,
+};
 
 /// A gateway's configuration.
 #[derive(Clone)]
@@ -27,6 +30,8 @@ pub struct Config {
     pub identities: ServiceIdentities,
     /// STS endpoints besides AWS's own and Countersign's.
     pub sts_endpoints: Vec<StsEndpoint>,
+    /// Whose JWTs are believed.
+    pub jwt_issuers: JwtIssuers,
     /// A name for the store's logs.
     pub name: String,
     /// Where it counts.
@@ -83,6 +88,7 @@ impl fmt::Debug for Config {
             credential: _,
             identities: _,
             sts_endpoints,
+            jwt_issuers,
             name,
             metrics: _,
         } = self;
@@ -93,6 +99,7 @@ impl fmt::Debug for Config {
             .field("policy_store", policy_store)
             .field("decision", decision)
             .field("sts_endpoints", sts_endpoints)
+            .field("jwt_issuers", &jwt_issuers.len())
             .field("name", name)
             .finish_non_exhaustive()
     }
@@ -115,6 +122,7 @@ mod tests {
             credential: ServiceCredential::new(&secret),
             identities: ServiceIdentities::default().accept(ServiceName::Decision, secret),
             sts_endpoints: Vec::new(),
+            jwt_issuers: JwtIssuers::default(),
             name: "gateway".to_owned(),
             metrics: Metrics::default(),
         }

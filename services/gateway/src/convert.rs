@@ -2,11 +2,14 @@
 
 use countersign_policy::{arn::AccountId, principal::IamArn};
 use countersign_proto::{
-    decision::v1::{AuthorizeAssumeRoleRequest, ProvenIdentity, SessionTag},
+    decision::v1::{self as proto, AuthorizeAssumeRoleRequest, ProvenIdentity, SessionTag},
     token::v1::{AssumedRoleUser, ExchangeRequest, ExchangeResponse, Tag},
 };
 use countersign_replica::Revision;
-use countersign_token::{Binding, BoundRequest, BoundTag, Claims, Confirmation};
+use countersign_token::{
+    Binding, BoundRequest, BoundTag, Claims, Confirmation,
+    jwt::{AwsPrincipal, WebIdentity},
+};
 
 use crate::{beside::Beside, error::Refusal, proof::ProvenCaller, session::Marks};
 
@@ -15,12 +18,17 @@ pub const STS_PROOF: &str = "urn:countersign:proof:sts-get-caller-identity";
 /// A token of ours (RFC 8693, section 3): what comes out, and what may go in.
 pub const ACCESS_TOKEN: &str = "urn:ietf:params:oauth:token-type:access_token";
 
+/// A JWT of a configured issuer (RFC 8693, section 3).
+pub const JWT: &str = "urn:ietf:params:oauth:token-type:jwt";
+
 /// What is shown, not yet looked at. The request's `subject_token_type` chooses it; nothing is guessed (ATTACKS 78).
 pub enum Shown {
     /// An STS proof.
     StsProof(String),
     /// A token of ours, whose session chains.
     Token(String),
+    /// Somebody else's.
+    Jwt(String),
 }
 
 impl Shown {
@@ -30,6 +38,16 @@ impl Shown {
         match self {
             Self::StsProof(_) => STS_PROOF,
             Self::Token(_) => ACCESS_TOKEN,
+            Self::Jwt(_) => JWT,
+        }
+    }
+
+    /// What the trust policy must allow.
+    #[must_use]
+    pub fn action(&self) -> &'static str {
+        match self {
+            Self::StsProof(_) | Self::Token(_) => "sts:AssumeRole",
+            Self::Jwt(_) => "sts:AssumeRoleWithWebIdentity",
         }
     }
 }
@@ -81,6 +99,7 @@ impl Asked {
         let shown = match bound.subject_token_type.as_str() {
             STS_PROOF => Shown::StsProof,
             ACCESS_TOKEN => Shown::Token,
+            JWT => Shown::Jwt,
             other => return Err(Refusal::UnsupportedTokenType { found: self::shown(other) }),
         };
         Self::read(shown(tokens.subject), &tokens.actor, bound, partition)
@@ -346,6 +365,7 @@ pub fn question(
     let (identity, subject_token, proof_bound) = match &asked.shown {
         Shown::StsProof(_) => (Some(identity), String::new(), true),
         Shown::Token(token) => (None, token.clone(), false),
+        Shown::Jwt(_) => (None, String::new(), false),
     };
     let Marks { tags, transitive_tag_keys, source_identity } = asked.marks.clone();
     AuthorizeAssumeRoleRequest {
@@ -367,6 +387,34 @@ pub fn question(
         transitive_tag_keys: transitive_tag_keys.into_iter().collect(),
         source_identity: source_identity.unwrap_or_default(),
         proof_of_possession: None,
+        web_identity: caller.web_identity().map(web_identity),
+    }
+}
+
+fn web_identity(shown: &WebIdentity) -> proto::WebIdentity {
+    proto::WebIdentity {
+        provider: shown.provider().to_owned(),
+        subject: shown.subject().to_owned(),
+        audience: shown.audience().to_owned(),
+        aws_principal: shown.aws().map(aws_principal),
+    }
+}
+
+fn aws_principal(principal: &AwsPrincipal) -> proto::AwsPrincipal {
+    let text = |value: Option<&str>| value.unwrap_or_default().to_owned();
+    let tags = principal.principal_tags().iter();
+    proto::AwsPrincipal {
+        account_id: principal.account().to_owned(),
+        arn: principal.arn().to_owned(),
+        org_id: text(principal.org_id()),
+        org_path: text(principal.org_path()),
+        principal_tags: tags
+            .map(|(key, value)| SessionTag { key: key.clone(), value: value.clone() })
+            .collect(),
+        source_identity: text(principal.source_identity()),
+        lambda_source_function_arn: text(principal.lambda_function()),
+        ec2_source_instance_arn: text(principal.ec2_instance()),
+        ec2_instance_source_vpc: text(principal.ec2_vpc()),
     }
 }
 
@@ -451,8 +499,9 @@ mod tests {
         );
         check(|r| r.subject_token_type.clear(), Err(("UnsupportedTokenType", "")));
         check(|r| r.subject_token_type = ACCESS_TOKEN.into(), Ok(()));
+        check(|r| r.subject_token_type = JWT.into(), Ok(()));
         check(
-            |r| r.subject_token_type = "urn:ietf:params:oauth:token-type:jwt".into(),
+            |r| r.subject_token_type = "urn:ietf:params:oauth:token-type:id_token".into(),
             Err(("UnsupportedTokenType", "")),
         );
         check(

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use countersign_serve::{Fault, grpc::ServeError};
 use countersign_sigv4::ProofError;
-use countersign_token::{DpopError, MintError, TokenError};
+use countersign_token::{DpopError, MintError, TokenError, jwt::JwtError};
 use tonic::Code;
 
 use crate::{config::ConfigError, endpoints::NoEndpoint};
@@ -47,9 +47,10 @@ pub enum Refusal {
     MissingProof,
     /// A kind of proof that there is not.
     #[error(
-        "subject_token_type: `{found}` is not supported here; there are `{}`, and, without a challenge, `{}`",
+        "subject_token_type: `{found}` is not supported here; there are `{}`, and, without a challenge, `{}` and `{}`",
         crate::convert::STS_PROOF,
-        crate::convert::ACCESS_TOKEN
+        crate::convert::ACCESS_TOKEN,
+        crate::convert::JWT
     )]
     UnsupportedTokenType {
         /// What was asked for.
@@ -119,6 +120,25 @@ pub enum Refusal {
         /// The decision's id.
         detail: String,
         /// All of why, for the log.
+        cause: String,
+    },
+    /// The JWT is of nobody whom we know.
+    #[error(
+        "the issuer `{found}` is not among those that this gateway is configured for (--jwt-issuers)"
+    )]
+    UnknownIssuer {
+        /// Whose it claims to be.
+        found: String,
+    },
+    /// The JWT is no good.
+    #[error("the web identity token is refused: {0}")]
+    WebIdentity(JwtError),
+    /// The keys of an issuer cannot be had.
+    #[error("the keys of the issuer `{issuer}` cannot be had now; try again")]
+    IssuerUnavailable {
+        /// Which.
+        issuer: String,
+        /// What happened, for the log.
         cause: String,
     },
     /// Nothing, or the wrong thing, came in an exchange with a challenge.
@@ -206,10 +226,12 @@ pub enum Refusal {
     },
 
     /// The decision service said no.
-    #[error("{caller} is not authorized to perform: sts:AssumeRole on resource: {role} ({detail})")]
+    #[error("{caller} is not authorized to perform: {action} on resource: {role} ({detail})")]
     Denied {
         /// Who asked.
         caller: String,
+        /// `sts:AssumeRole`, or `sts:AssumeRoleWithWebIdentity`.
+        action: &'static str,
         /// For which role.
         role: String,
         /// What the caller may know of why, and the decision's id.
@@ -218,10 +240,12 @@ pub enum Refusal {
         cause: String,
     },
     /// There is no such role, and the caller may know.
-    #[error("{caller} is not authorized to perform: sts:AssumeRole on resource: {role} ({detail})")]
+    #[error("{caller} is not authorized to perform: {action} on resource: {role} ({detail})")]
     RoleNotFound {
         /// Who asked.
         caller: String,
+        /// `sts:AssumeRole`, or `sts:AssumeRoleWithWebIdentity`.
+        action: &'static str,
         /// For which role.
         role: String,
         /// The decision's words and id.
@@ -291,6 +315,7 @@ impl Refusal {
             | Self::StsAnswer { cause, .. }
             | Self::Denied { cause, .. }
             | Self::ExchangeDenied { cause, .. }
+            | Self::IssuerUnavailable { cause, .. }
             | Self::ServiceUnavailable { cause, .. }
             | Self::ServiceBroken { cause, .. } => Some(cause),
             Self::MissingProof
@@ -305,6 +330,8 @@ impl Refusal {
             | Self::Possession(_)
             | Self::NothingInScope { .. }
             | Self::AudienceNotAllowed { .. }
+            | Self::UnknownIssuer { .. }
+            | Self::WebIdentity(_)
             | Self::Stream(_)
             | Self::WrongAudience { .. }
             | Self::BindingMismatch
@@ -361,6 +388,9 @@ impl From<&Refusal> for Fault {
             }
             Refusal::AudienceNotAllowed { .. } => denied("AudienceNotAllowed", message),
             Refusal::ExchangeDenied { .. } => denied("AccessDenied", message),
+            Refusal::UnknownIssuer { .. } => Fault::unauthenticated("UnknownIssuer", message),
+            Refusal::WebIdentity(error) => Fault::unauthenticated(error.code(), message),
+            Refusal::IssuerUnavailable { .. } => unavailable("IssuerUnavailable", message),
             Refusal::Stream(_) => Fault::invalid("step", message),
             Refusal::WrongAudience { .. } => Fault::unauthenticated("WrongAudience", message),
             Refusal::BindingMismatch => Fault::unauthenticated("BindingMismatch", message),
@@ -444,6 +474,7 @@ mod tests {
     fn the_cause_is_for_the_log_alone() {
         let refusal = Refusal::Denied {
             caller: "arn:aws:sts::123456789012:assumed-role/App/s".into(),
+            action: "sts:AssumeRole",
             role: "arn:aws:iam::000000000000:role/R".into(),
             detail: "decision d-1".into(),
             cause: "the-cause".into(),

@@ -1,6 +1,8 @@
 //! The exchange, from top to bottom: each step either turns back with a named reason, or hands on what the next one needs. What is
 //! cheap comes first; neither STS nor the signer is reached before it must be.
 
+mod web_identity;
+
 use std::{net::IpAddr, sync::Arc, time::Duration};
 
 use countersign_proto::{
@@ -28,6 +30,7 @@ use crate::{
     narrow,
     proof::{
         ProvenCaller,
+        jwt::JwtVerifier,
         sts::{CheckedProof, StsVerifier},
     },
     replay::{self, Unclaimed},
@@ -52,6 +55,8 @@ pub struct Exchange {
     pub partition: String,
     /// Proofs.
     pub sts: StsVerifier,
+    /// Web identities.
+    pub jwts: JwtVerifier,
     /// Proofs in hand.
     pub claims: replay::Claims,
     /// Whom to ask whether.
@@ -166,6 +171,7 @@ impl Exchange {
                 self.by_challenge(&asked, proof, challenge, &source, account).await
             }
             (Shown::Token(token), _) => self.by_token(&asked, token, &source, account).await,
+            (Shown::Jwt(token), _) => self.by_jwt(&asked, token, &source, account).await,
         }
     }
 
@@ -363,7 +369,7 @@ impl Exchange {
     async fn pin(&self, caller: &ProvenCaller) -> Result<(), Refusal> {
         let principal_name = match (caller.realm(), caller.pinned_name()) {
             (Realm::Aws, Some(name)) => name,
-            (Realm::Aws | Realm::Countersign, _) => {
+            (Realm::Aws | Realm::Countersign | Realm::WebIdentity, _) => {
                 let cause = "it wants a pin where there is nothing to pin".to_owned();
                 return Err(Refusal::ServiceBroken { service: DECISION, cause });
             }

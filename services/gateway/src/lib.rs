@@ -52,7 +52,7 @@ use challenge::Challenges;
 use exchange::Exchange;
 use grpc::Grpc;
 use keys::Keys;
-use proof::sts::StsVerifier;
+use proof::{jwt::JwtVerifier, sts::StsVerifier};
 use replay::Claims;
 use upstream::Upstream;
 use uses::Uses;
@@ -61,6 +61,7 @@ pub use config::{Config, ConfigError};
 pub use countersign_proto::token::v1::token_exchange_service_server::SERVICE_NAME;
 pub use endpoints::{StsEndpoint, StsEndpointError};
 pub use error::Error;
+pub use proof::jwt::{IssuersError, JwtIssuers};
 
 /// The policy store's client, as the gateway uses it.
 pub type StoreClient = PolicyStoreServiceClient<InterceptedService<Channel, ServiceCredential>>;
@@ -102,6 +103,11 @@ pub async fn serve(config: Config, listeners: Listeners, shutdown: Shutdown) -> 
         issuer: config.issuer.clone(),
         partition: config.partition.clone(),
         sts: StsVerifier::new(config.issuer.clone(), endpoints, upstream),
+        jwts: JwtVerifier::new(
+            config.jwt_issuers.clone(),
+            &config.issuer,
+            Upstream::unconnected(config.credential.tls())?,
+        ),
         claims: Claims::new(MAX_CLAIMS),
         decision,
         store: store.clone(),

@@ -5,11 +5,11 @@ use std::net::SocketAddr;
 use countersign_serve::{
     ServiceIdentities, ServiceName,
     program::{Common, Ended},
-    settings::{Setting, Settings},
+    settings::{Setting, Settings, SettingsError},
     tls::Part,
 };
 
-use crate::Config;
+use crate::{Config, JwtIssuers};
 
 /// The settings besides those that every service has.
 pub const TABLE: &[Setting] = &[
@@ -42,6 +42,11 @@ pub const TABLE: &[Setting] = &[
         "ENDPOINT",
         "An STS besides AWS's own, which speaks for the listed accounts alone: `us-east-1=https://HOST/;accounts=123456789012`",
     ),
+    Setting::one(
+        "jwt-issuers",
+        "FILE",
+        "Whose JWTs are proofs: AWS STS's, EKS clusters', other OIDC issuers', as TOML or JSON (deploy/WEB_IDENTITY.md)",
+    ),
     Setting::one("name", "NAME", "What the store's log calls this gateway").or("gateway"),
 ];
 
@@ -65,10 +70,17 @@ pub fn configure(settings: &Settings, common: &Common) -> Result<(Config, Socket
         identities: ServiceIdentities::default()
             .accept_certificate(ServiceName::Decision, &common.trust_domain),
         sts_endpoints: settings.all_parsed("sts-endpoint")?,
+        jwt_issuers: jwt_issuers(settings)?,
         name: settings.required("name")?.to_owned(),
         metrics: common.metrics.clone(),
         credential,
     };
     config.allow_list().map_err(|error| settings.wrong("issuer", error))?;
     Ok((config, settings.required_parsed("http-listen")?))
+}
+
+fn jwt_issuers(settings: &Settings) -> Result<JwtIssuers, SettingsError> {
+    let Some(file) = settings.path("jwt-issuers") else { return Ok(JwtIssuers::default()) };
+    JwtIssuers::read(&file, settings.required("partition")?)
+        .map_err(|error| settings.wrong("jwt-issuers", error))
 }

@@ -1,5 +1,6 @@
-//! The HTTP client that speaks to STS: HTTP/1.1 alone, Mozilla's roots alone for AWS's own hosts, no redirects, no proxies, one short
-//! deadline, a bounded answer. AWS's own host names must not lead to a private address; where the operator points, they may.
+//! The HTTP client that speaks to STS and to issuers of web identities: HTTP/1.1 alone, Mozilla's roots alone for AWS's own hosts, no
+//! redirects, no proxies, one short deadline, a bounded answer. AWS's own host names must not lead to a private address; where the
+//! operator points, they may.
 //!
 //! It carries what the proof's parser has rebuilt, and judges nothing.
 
@@ -15,7 +16,10 @@ use std::{
 use bytes::Bytes;
 use countersign_serve::{Tls, telemetry::client_span};
 use countersign_sigv4::OutgoingRequest;
-use http::{HeaderName, HeaderValue, Request, Uri, header::CONTENT_TYPE};
+use http::{
+    HeaderName, HeaderValue, Request, Uri,
+    header::{ACCEPT, CONTENT_TYPE},
+};
 use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::{
@@ -127,10 +131,31 @@ impl Upstream {
         endpoint: &Endpoint,
         request: OutgoingRequest,
     ) -> Result<Answer, NoAnswer> {
-        let _permit = self.in_flight.try_acquire().map_err(|_| NoAnswer::Busy)?;
         let request = build(&endpoint.origin, request)?;
+        self.ask(endpoint.network, request, "sts/GetCallerIdentity").await
+    }
+
+    /// Reads the document at `url`, which the operator has led to, by GET and as JSON.
+    ///
+    /// # Errors
+    /// See [`NoAnswer`].
+    pub async fn get(&self, network: Network, url: &str) -> Result<Answer, NoAnswer> {
+        let request = Request::get(url)
+            .header(ACCEPT, "application/json")
+            .body(Full::default())
+            .map_err(|_| NoAnswer::Request("the url does not parse".to_owned()))?;
+        self.ask(network, request, "issuer/keys").await
+    }
+
+    async fn ask(
+        &self,
+        network: Network,
+        request: Request<Full<Bytes>>,
+        name: &'static str,
+    ) -> Result<Answer, NoAnswer> {
+        let _permit = self.in_flight.try_acquire().map_err(|_| NoAnswer::Busy)?;
         let exchange = async {
-            let sent = match endpoint.network {
+            let sent = match network {
                 Network::Public => self.public.request(request),
                 Network::Operator => self.operator.request(request),
             };
@@ -146,7 +171,7 @@ impl Upstream {
             })?;
             Ok(Answer { status: parts.status.as_u16(), content_type, body: body.to_bytes() })
         };
-        let exchange = exchange.instrument(client_span("sts/GetCallerIdentity"));
+        let exchange = exchange.instrument(client_span(name));
         tokio::time::timeout(DEADLINE, exchange).await.unwrap_or(Err(NoAnswer::TimedOut))
     }
 }

@@ -9,14 +9,14 @@
 use std::{borrow::Cow, collections::BTreeMap, sync::Arc};
 
 use countersign_evaluator::{
-    Context, ContextValue, Reason, Request, Resource, SessionFacts, Snapshot, SubjectError,
-    compiled, snapshot::ROOT, subject::Subject,
+    Context, ContextValue, FederatedBy, Reason, Request, Resource, SessionFacts, Snapshot,
+    SubjectError, compiled, snapshot::ROOT, subject::Subject,
 };
 use countersign_policy::{arn::AccountId, document::Document, parse};
 use countersign_proto::policy::v1::Tag;
 use countersign_replica::{Unreadable, records};
 use countersign_serve::{Fault, ServiceName};
-use countersign_token::Claims;
+use countersign_token::{Claims, Realm};
 
 use crate::{
     account::ADMINISTRATOR,
@@ -227,6 +227,7 @@ fn known(view: &View, claims: &Claims, account: AccountId) -> Result<Known, Erro
         narrowings: narrowings(claims)?,
         session_tags: session.session_tags.clone().into_iter().collect::<BTreeMap<_, _>>(),
         source_identity: session.source_identity.clone(),
+        federated: federated(claims)?,
     };
     let over = |error: SubjectError| Error::AccessDenied {
         message: format!("{}: the session is over: {error}", claims.sub),
@@ -294,6 +295,21 @@ pub fn put_organization(
 
 pub fn damaged(error: Unreadable) -> Error {
     Error::Damaged { key: "of a principal".to_owned(), error: error.to_string() }
+}
+
+/// The web identity that the session began with, if it did.
+fn federated(claims: &Claims) -> Result<Option<Box<FederatedBy>>, Error> {
+    let caller = &claims.session.caller;
+    match caller.realm {
+        Realm::Countersign | Realm::Aws => Ok(None),
+        Realm::WebIdentity => {
+            let provider = caller.arn.parse().map_err(|error| Error::AccessDenied {
+                message: format!("{}: its provider cannot be read: {error}", claims.sub),
+            })?;
+            let subject = caller.unique_id.clone();
+            Ok(Some(Box::new(FederatedBy { provider, subject })))
+        }
+    }
 }
 
 /// A session policy that does not parse is not left out: the session can then do nothing.

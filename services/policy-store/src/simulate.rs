@@ -309,7 +309,8 @@ fn statement(found: &Determining, request: &Request, policies: &PolicySet) -> St
         | Principal::FederatedUser { .. }
         | Principal::AccountRoot { .. }
         | Principal::Service { .. }
-        | Principal::External(_) => PolicySourceType::User,
+        | Principal::External(_)
+        | Principal::WebIdentity { .. } => PolicySourceType::User,
     };
     let (source_policy_id, source_policy_type) = source(found.policy_type, &found.policy, own);
     let document = every(policies)

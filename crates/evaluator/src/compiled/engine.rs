@@ -426,9 +426,11 @@ fn allowed(
     let limited = || within_limits(request, policies, summary);
     let own_right = match request.principal {
         Principal::Service { .. } => return summary.grant.map(|_| granted).ok_or(no_grant),
-        Principal::External(_) if !is_trust => return Err(Reason::ExternalPrincipal),
-        Principal::External(_) => {
-            // Its identity side counts as allowed: AWS has answered for it.
+        Principal::External(_) | Principal::WebIdentity { .. } if !is_trust => {
+            return Err(Reason::ExternalPrincipal);
+        }
+        Principal::External(_) | Principal::WebIdentity { .. } => {
+            // Its identity side counts as allowed: AWS, or its provider, has answered for it.
             summary.grant.ok_or(no_grant)?;
             return limited().map(|()| granted);
         }

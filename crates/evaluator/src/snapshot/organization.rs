@@ -141,10 +141,12 @@ impl Snapshot {
         }
     }
 
-    /// Whose SCPs hold for a principal. Services and external principals are of no account here.
+    /// Whose SCPs hold for a principal. Services, web identities and external principals are of no account here.
     fn scp_account(&self, principal: &Principal, set: &mut PolicySet) -> Option<AccountId> {
         match principal {
-            Principal::Service { .. } | Principal::External(_) => None,
+            Principal::Service { .. } | Principal::External(_) | Principal::WebIdentity { .. } => {
+                None
+            }
             Principal::User { .. }
             | Principal::Role { .. }
             | Principal::Session(_)

@@ -381,6 +381,7 @@ const USER_WITH_PATH: &str = "arn:aws:iam::111122223333:user/team/alice";
 const ROLE: &str = "arn:aws:iam::111122223333:role/team/App";
 const SESSION: &str = "arn:aws:sts::111122223333:assumed-role/App/s1";
 const EXTERNAL_USER: &str = "arn:aws:iam::999988887777:user/eve";
+const PROVIDER: &str = "arn:aws:iam::111122223333:oidc-provider/idp.example.com/a";
 const EXTERNAL_SESSION: &str = "arn:aws:sts::999988887777:assumed-role/Ext/s1";
 const EXTERNAL_ROLE: &str = "arn:aws:iam::999988887777:role/Ext";
 
@@ -418,7 +419,12 @@ fn principal(rng: &mut Rng) -> String {
         members.push(format!("\"Service\":{}", list(rng, 1, |rng| rng.pick(&services).to_owned())));
     }
     if rng.one_in(12) {
-        members.push("\"Federated\":\"cognito-identity.amazonaws.com\"".to_owned());
+        let providers = [
+            "cognito-identity.amazonaws.com",
+            PROVIDER,
+            "arn:aws:iam::777788889999:oidc-provider/idp.example.com/a",
+        ];
+        members.push(format!("\"Federated\":\"{}\"", rng.pick(&providers)));
     }
     format!(",\"{not}Principal\":{{{}}}", members.join(","))
 }
@@ -641,7 +647,7 @@ fn who(rng: &mut Rng) -> Principal {
     let external = |text: &str, id: &str| {
         Principal::External(ExternalPrincipal::new(text.parse().unwrap(), id).unwrap())
     };
-    match rng.below(16) {
+    match rng.below(17) {
         0..5 => Principal::User { arn: arn(USER), unique_id: Some("AIDAALICE".to_owned()) },
         5 => Principal::User { arn: arn(USER), unique_id: None },
         6..9 => session(Some(ROLE), Some("AROAAPP")),
@@ -651,6 +657,7 @@ fn who(rng: &mut Rng) -> Principal {
         12 => Principal::Service { name: "orders.amazonaws.com".to_owned() },
         13 => external(EXTERNAL_USER, "AIDAEVE"),
         14 => external(EXTERNAL_SESSION, "AROAEXT"),
+        15 => Principal::WebIdentity { provider: PROVIDER.parse().unwrap() },
         _ => {
             Principal::FederatedUser { arn: arn("arn:aws:sts::111122223333:federated-user/alice") }
         }

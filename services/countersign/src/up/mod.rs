@@ -39,6 +39,7 @@ use crate::{
 };
 
 use countersign_decision::{LogConfig, Mapping, MappingError, SERVICE_NAME as DECISION};
+use countersign_gateway::{IssuersError, JwtIssuers};
 use services::Services;
 
 /// The administrator's bearer token, in the data folder.
@@ -72,6 +73,8 @@ pub struct UpOptions {
     pub region: String,
     /// STS endpoints besides AWS's own and Countersign's.
     pub sts_endpoints: Vec<StsEndpoint>,
+    /// Whose JWTs are proofs.
+    pub jwt_issuers: Option<PathBuf>,
     /// How much an account may hold.
     pub quotas: Quotas,
     /// Which action on which resource a request is that Envoy asks about.
@@ -104,6 +107,7 @@ impl UpOptions {
             issuer: None,
             region: "us-east-1".to_owned(),
             sts_endpoints: Vec::new(),
+            jwt_issuers: None,
             quotas: Quotas::default(),
             envoy_mapping: None,
             anonymous_callers: false,
@@ -139,6 +143,9 @@ pub enum UpError {
     /// The file that maps Envoy's requests is wrong.
     #[error(transparent)]
     EnvoyMapping(#[from] MappingError),
+    /// The issuers of web identities.
+    #[error(transparent)]
+    JwtIssuers(#[from] IssuersError),
     /// The decision service failed.
     #[error("the decision service ended: {0}")]
     Decision(#[from] countersign_decision::Error),
@@ -235,6 +242,8 @@ async fn start_on(
 ) -> Result<Started, UpError> {
     let UpOptions { account, data_dir, place, issuer, region, sts_endpoints, .. } = options;
     let envoy = options.envoy_mapping.as_deref().map(Mapping::read).transpose()?.map(Arc::new);
+    let jwt_issuers = options.jwt_issuers.as_deref().map(|file| JwtIssuers::read(file, "aws"));
+    let jwt_issuers = jwt_issuers.transpose()?.unwrap_or_default();
     let endpoints = endpoints_of(&listeners).map_err(UpError::Address)?;
     let issuer = issuer.unwrap_or_else(|| endpoints.http.clone());
     // How the parts know each other: secrets that live as long as this process (DESIGN.md section 9).
@@ -287,6 +296,7 @@ async fn start_on(
         credential: ServiceCredential::new(&gateway_secret),
         identities: ServiceIdentities::default().accept(ServiceName::Decision, decision_secret),
         sts_endpoints,
+        jwt_issuers,
         name: "gateway".to_owned(),
         metrics: options.metrics,
     };
@@ -414,6 +424,7 @@ async fn run_with(args: UpArgs, metrics: Metrics) -> Exit {
         issuer: args.issuer,
         region: args.region,
         sts_endpoints: args.sts_endpoints,
+        jwt_issuers: args.jwt_issuers,
         quotas: args.quotas.into_iter().fold(Quotas::default(), Quotas::with),
         envoy_mapping: args.envoy_mapping,
         anonymous_callers: args.anonymous_callers,

@@ -1,4 +1,5 @@
 mod sessions;
+mod web_identity;
 
 use countersign_proto::policy::v1::{Realm as StoredRealm, record::Record as Kind};
 

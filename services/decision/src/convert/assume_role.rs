@@ -8,12 +8,13 @@ use countersign_policy::{
     principal::{self, IamArn},
 };
 use countersign_proto::decision::v1::{
-    AuthorizeAssumeRoleRequest, ProofOfPossession, ProvenIdentity,
+    self as proto, AuthorizeAssumeRoleRequest, ProofOfPossession, ProvenIdentity,
 };
 
 use super::{
     possession::Possession,
     question::{own_partition, shown},
+    web_identity::WebIdentity,
     wished::{Wished, WishedFields},
 };
 use crate::error::Refusal;
@@ -57,6 +58,8 @@ pub enum Proven {
     Identity(Identity),
     /// A token of ours, not verified yet: its session chains.
     Token(SubjectToken, Possession),
+    /// A web identity token.
+    WebIdentity(WebIdentity),
 }
 
 /// A token. Its `Debug` does not show it.
@@ -106,9 +109,10 @@ pub fn assume_role_question(
         tags,
         transitive_tag_keys,
         source_identity,
+        web_identity,
         proof_of_possession,
     } = request;
-    let proven = proven(identity, subject_token, proof_of_possession)?;
+    let proven = proven(identity, subject_token, web_identity, proof_of_possession)?;
     if proof_type.is_empty() {
         return Err(Refusal::invalid("proof_type", "missing"));
     }
@@ -141,21 +145,31 @@ pub fn assume_role_question(
 fn proven(
     identity: Option<ProvenIdentity>,
     subject_token: String,
+    web_identity: Option<proto::WebIdentity>,
     proof_of_possession: Option<ProofOfPossession>,
 ) -> Result<Proven, Refusal> {
-    match (identity, subject_token.is_empty()) {
-        (Some(_), true) if proof_of_possession.is_some() => {
-            let message = "only with `subject_token`: a proof is bound by its own signature";
-            Err(Refusal::invalid("proof_of_possession", message))
-        }
-        (Some(identity), true) => Ok(Proven::Identity(self::identity(identity)?)),
-        (None, false) => {
+    let subject_token = (!subject_token.is_empty()).then_some(subject_token);
+    if subject_token.is_none() && proof_of_possession.is_some() {
+        let message = "only with `subject_token`: a proof is bound by its own signature";
+        return Err(Refusal::invalid("proof_of_possession", message));
+    }
+    match (identity, subject_token, web_identity) {
+        (Some(identity), None, None) => Ok(Proven::Identity(self::identity(identity)?)),
+        (None, Some(token), None) => {
             let possession = Possession::parse(proof_of_possession)?;
-            Ok(Proven::Token(SubjectToken(subject_token), possession))
+            Ok(Proven::Token(SubjectToken(token), possession))
         }
-        (None, true) => Err(Refusal::invalid("identity", "missing, and so is `subject_token`")),
+        (None, None, Some(shown)) => Ok(Proven::WebIdentity(WebIdentity::parse(shown)?)),
+        (None, None, None) => {
+            let message = "missing, and so are `subject_token` and `web_identity`";
+            Err(Refusal::invalid("identity", message))
+        }
         // Two callers would have two sets of rights.
-        (Some(_), false) => {
+        (_, _, Some(_)) => {
+            let message = "given beside `identity` or `subject_token`; send one";
+            Err(Refusal::invalid("web_identity", message))
+        }
+        (Some(_), Some(_), None) => {
             Err(Refusal::invalid("subject_token", "given beside `identity`; send one"))
         }
     }
@@ -325,6 +339,7 @@ mod tests {
         check(|_| {}, None);
         check(|r| r.identity = None, Some("identity"));
         check(|r| r.subject_token = "x.y.z".into(), Some("subject_token"));
+        check(|r| r.web_identity = Some(Default::default()), Some("web_identity"));
         check(
             |r| {
                 r.identity = None;

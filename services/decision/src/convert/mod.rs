@@ -8,6 +8,7 @@ mod exchange;
 mod many;
 mod possession;
 mod question;
+mod web_identity;
 mod who_can;
 mod wished;
 
@@ -24,5 +25,6 @@ pub use question::{
     Asked, Check, Owner, Question, authorize_question, check as question_of, explain_question,
     is_own_action, principal,
 };
+pub use web_identity::WebIdentity;
 pub use who_can::{After, WhoCanQuestion, who_can_principal, who_can_question, who_can_undecided};
 pub use wished::{Wished, packed};

@@ -1,14 +1,17 @@
 //! Who a proof has shown: the one type that the rest of the gateway believes. Each kind of proof has one verifier, chosen by
-//! `subject_token_type`: STS proofs have theirs in [`sts`], our own tokens theirs in the `token` crate.
+//! `subject_token_type`: STS proofs have theirs in [`sts`], web identities in [`jwt`], our own tokens theirs in the `token` crate.
 
+pub mod jwt;
 pub mod sts;
 
+use countersign_policy::{arn::AccountId, provider::OidcProvider};
 use countersign_sigv4::{CallerIdentity, CallerKind};
-use countersign_token::{Realm, VerifiedToken};
+use countersign_token::{Realm, VerifiedToken, jwt::WebIdentity};
 
 use crate::{endpoints::Endpoint, error::Refusal};
 
-/// A caller whom an allowed STS endpoint has named, or whose session a token of ours carries. Nothing else makes one.
+/// A caller whom an allowed STS endpoint has named, whose session a token of ours carries, or whom a configured issuer vouches for.
+/// Nothing else makes one.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ProvenCaller {
     realm: Realm,
@@ -17,6 +20,7 @@ pub struct ProvenCaller {
     unique_id: String,
     arn: String,
     pinned_name: Option<String>,
+    web_identity: Option<Box<WebIdentity>>,
 }
 
 impl ProvenCaller {
@@ -41,11 +45,16 @@ impl ProvenCaller {
             // The root of a local account may assume one role; which, the decision service knows.
             (
                 CallerKind::User { .. } | CallerKind::AssumedRole { .. },
-                Realm::Aws | Realm::Countersign,
+                Realm::Aws | Realm::Countersign | Realm::WebIdentity,
             )
             | (CallerKind::Root, Realm::Countersign) => {}
-            (CallerKind::Root, Realm::Aws) => return Err(Refusal::RootNotAllowed { arn: arn() }),
-            (CallerKind::FederatedUser { .. }, Realm::Aws | Realm::Countersign) => {
+            (CallerKind::Root, Realm::Aws | Realm::WebIdentity) => {
+                return Err(Refusal::RootNotAllowed { arn: arn() });
+            }
+            (
+                CallerKind::FederatedUser { .. },
+                Realm::Aws | Realm::Countersign | Realm::WebIdentity,
+            ) => {
                 return Err(Refusal::FederatedUserNotAllowed { arn: arn() });
             }
         }
@@ -61,6 +70,7 @@ impl ProvenCaller {
             unique_id: identity.unique_id().to_owned(),
             arn: identity.arn().to_owned(),
             pinned_name,
+            web_identity: None,
         })
     }
 
@@ -75,6 +85,26 @@ impl ProvenCaller {
             unique_id: claims.session.role_id.clone(),
             arn: claims.sub.clone(),
             pinned_name: None,
+            web_identity: None,
+        }
+    }
+
+    /// Whom an issuer vouches for, towards a role of `account`: the issuer's provider is of that account, as a trust policy must name it.
+    #[must_use]
+    pub fn of_web_identity(shown: WebIdentity, partition: &str, account: &AccountId) -> Self {
+        let provider = OidcProvider {
+            partition: partition.to_owned(),
+            account: *account,
+            provider: shown.provider().to_owned(),
+        };
+        Self {
+            realm: Realm::WebIdentity,
+            partition: partition.to_owned(),
+            account: account.to_string(),
+            unique_id: shown.subject().to_owned(),
+            arn: provider.to_string(),
+            pinned_name: None,
+            web_identity: Some(Box::new(shown)),
         }
     }
 
@@ -106,6 +136,21 @@ impl ProvenCaller {
     #[must_use]
     pub fn arn(&self) -> &str {
         &self.arn
+    }
+
+    /// As messages and the log have it: the ARN, and of a web identity the subject too.
+    #[must_use]
+    pub fn name(&self) -> String {
+        match self.realm {
+            Realm::Countersign | Realm::Aws => self.arn.clone(),
+            Realm::WebIdentity => format!("{} ({})", self.arn, self.unique_id),
+        }
+    }
+
+    /// What its issuer says, of a web identity alone.
+    #[must_use]
+    pub fn web_identity(&self) -> Option<&WebIdentity> {
+        self.web_identity.as_deref()
     }
 
     /// What its unique id is pinned under: `user/<path><name>`, or `role/<name>` (STS does not show a role's path). A root has no

@@ -22,7 +22,7 @@ const FIELDS: [Change; 21] = [
     ("subject_token", "MissingAuthenticationToken", |r| r.subject_token.clear()),
     ("subject_token", "ProofNotBase64Url", |r| r.subject_token.insert(0, '=')),
     ("subject_token_type", "UnsupportedTokenType", |r| {
-        r.subject_token_type = "urn:ietf:params:oauth:token-type:jwt".into()
+        r.subject_token_type = "urn:ietf:params:oauth:token-type:id_token".into()
     }),
     ("actor_token", "ValidationError", |r| r.actor_token = r.subject_token.clone()),
     ("actor_token_type", "ValidationError", |r| r.actor_token_type = r.subject_token_type.clone()),

@@ -6,7 +6,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use countersign_gateway::{Config, Error, Listeners, serve};
+use countersign_gateway::{Config, Error, JwtIssuers, Listeners, serve};
 use countersign_proto::{
     policy::v1::{AccessKeyRecord, AccessKeyState},
     token::v1::{
@@ -80,6 +80,15 @@ impl System {
 
     /// `prepare` sees the store before the gateway does; `options` are the STS endpoint's.
     pub async fn start_with(prepare: impl FnOnce(&Store), options: &str) -> Self {
+        Self::start_as(prepare, options, |_| {}).await
+    }
+
+    /// `configure` has the last word on the gateway's configuration.
+    pub async fn start_as(
+        prepare: impl FnOnce(&Store),
+        options: &str,
+        configure: impl FnOnce(&mut Config),
+    ) -> Self {
         log();
         let gateway_secret = ServiceSecret::generate().unwrap();
         let decision_secret = ServiceSecret::generate().unwrap();
@@ -104,14 +113,22 @@ impl System {
         let origins = (run(store.clone()).await, run(decision.clone()).await);
         let sts = Sts::start().await;
         let gateway =
-            start_gateway(&gateway_secret, &decision_secret, &origins, &sts, options).await;
+            start_gateway(&gateway_secret, &decision_secret, &origins, &sts, options, configure)
+                .await;
         Self { store, decision, sts, gateway, gateway_secret, decision_secret, origins }
     }
 
     /// Another gateway beside the first, on the same store.
     pub async fn another_gateway(&self) -> Gateway {
-        start_gateway(&self.gateway_secret, &self.decision_secret, &self.origins, &self.sts, "")
-            .await
+        start_gateway(
+            &self.gateway_secret,
+            &self.decision_secret,
+            &self.origins,
+            &self.sts,
+            "",
+            |_| {},
+        )
+        .await
     }
 
     /// How another service of Countersign shows itself to the gateway.
@@ -140,11 +157,12 @@ async fn start_gateway(
     (store, decision): &(String, String),
     sts: &Sts,
     options: &str,
+    configure: impl FnOnce(&mut Config),
 ) -> Gateway {
     let (grpc, origin) = listen().await;
     let (http, issuer) = listen().await;
     let endpoint = format!("us-east-1={}/;accounts={}{options}", sts.origin, sts::ACCOUNT);
-    let config = Config {
+    let mut config = Config {
         issuer: issuer.clone(),
         region: "us-east-1".into(),
         partition: "aws".into(),
@@ -154,9 +172,11 @@ async fn start_gateway(
         identities: ServiceIdentities::default()
             .accept(ServiceName::Decision, decision_secret.clone()),
         sts_endpoints: vec![endpoint.parse().unwrap()],
+        jwt_issuers: JwtIssuers::default(),
         name: "gateway".into(),
         metrics: Metrics::default(),
     };
+    configure(&mut config);
     let (trigger, shutdown) = shutdown::channel();
     let task =
         tokio::spawn(serve(config, Listeners { grpc: grpc.into(), http: http.into() }, shutdown));

@@ -8,7 +8,10 @@ use countersign_policy::{
 };
 use countersign_proto::policy::v1::ResourcePolicyRecord;
 
-use super::{document, trust};
+use super::{
+    document,
+    trust::{self, Whose},
+};
 use crate::{
     error::Error,
     layout::{self, Count},
@@ -87,7 +90,7 @@ pub fn put(
 ) -> Result<Vec<Finding>, Error> {
     let wanted = pattern(account, resource_arn)?;
     let accepted = document::accept("policy", policy, DocumentKind::ResourcePolicy)?;
-    let resolved = trust::resolve(view, "policy", &accepted.checked.document)?;
+    let resolved = trust::resolve(view, "policy", &accepted.checked.document, Whose::Resource)?;
     let key = layout::resource_policy(account, resource_arn);
     let old = view.find(&key)?;
     if old.is_none() {

@@ -9,7 +9,8 @@ use countersign_proto::policy::v1::{RoleRecord, Tag};
 use super::{
     boundary, document, name,
     quota::{self, Counted, Quotas},
-    tags, trust,
+    tags,
+    trust::{self, Whose},
 };
 use crate::{
     account::ADMINISTRATOR,
@@ -56,7 +57,7 @@ pub fn create(
     let field = "assume_role_policy_document";
     let accepted =
         document::accept(field, &new.assume_role_policy_document, DocumentKind::TrustPolicy)?;
-    let trusted = trust::resolve(view, field, &accepted.checked.document)?;
+    let trusted = trust::resolve(view, field, &accepted.checked.document, Whose::Role(account))?;
 
     let key = layout::role(account, &new.role_name);
     if view.find(&key)?.is_some() {
@@ -123,7 +124,8 @@ pub fn update_trust(
 ) -> Result<Vec<Finding>, Error> {
     let mut role = find(view, account, role_name)?;
     let accepted = document::accept("policy_document", policy_document, DocumentKind::TrustPolicy)?;
-    let trusted = trust::resolve(view, "policy_document", &accepted.checked.document)?;
+    let trusted =
+        trust::resolve(view, "policy_document", &accepted.checked.document, Whose::Role(account))?;
     for gone in external_accounts(&role) {
         plan.delete(&layout::external(&gone, &role.role_id));
     }

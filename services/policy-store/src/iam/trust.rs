@@ -8,6 +8,7 @@ use countersign_policy::{
     arn::AccountId,
     document::Document,
     principal::{IamArn, PrincipalElement},
+    provider::OidcProvider,
 };
 use countersign_proto::policy::v1::{Realm, ResolvedPrincipal};
 
@@ -22,13 +23,29 @@ pub struct Trusted {
     pub externals: Vec<AccountId>,
 }
 
+/// Whose document it is.
+#[derive(Clone, Copy)]
+pub enum Whose<'a> {
+    /// A role's of this account, which a web identity may be trusted with.
+    Role(&'a AccountId),
+    /// A resource's, which no web identity asks about.
+    Resource,
+}
+
 /// Resolves every principal that the document names.
-pub fn resolve(view: &View, field: &'static str, document: &Document) -> Result<Trusted, Error> {
+pub fn resolve(
+    view: &View,
+    field: &'static str,
+    document: &Document,
+    whose: Whose<'_>,
+) -> Result<Trusted, Error> {
     let mut trusted = Trusted::default();
     let mut resolved = BTreeMap::new();
     for clause in document.statements().iter().filter_map(|s| s.principals.as_ref()) {
         for element in &clause.elements {
-            let Some(principal) = resolve_element(view, field, &element.value)? else { continue };
+            let Some(principal) = resolve_element(view, field, &element.value, whose)? else {
+                continue;
+            };
             if principal.realm() == Realm::Aws {
                 trusted.externals.extend(principal.account_id.parse::<AccountId>().ok());
             }
@@ -45,6 +62,7 @@ fn resolve_element(
     view: &View,
     field: &'static str,
     element: &PrincipalElement,
+    whose: Whose<'_>,
 ) -> Result<Option<ResolvedPrincipal>, Error> {
     let invalid = |message: String| Error::InvalidPrincipal { field, message };
     match element {
@@ -70,11 +88,33 @@ fn resolve_element(
             };
             Ok(Some(resolved(text, realm, &account, unique_id)))
         }
-        PrincipalElement::Federated(provider) => {
-            Err(invalid(format!("`{provider}`: federated principals are not implemented yet")))
-        }
+        // There is no entity to look for: which issuers there are, the gateways know.
+        PrincipalElement::Federated(name) => provider(field, name, whose).map(|()| None),
         PrincipalElement::Nobody { text, reason } => Err(invalid(format!("`{text}`: {reason}"))),
     }
+}
+
+/// A provider of the role's own account; another could never match.
+/// Source: <https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_policies_elements_principal.html#principal-federated-web-identity>
+fn provider(field: &'static str, name: &str, whose: Whose<'_>) -> Result<(), Error> {
+    let invalid = |message: String| Error::InvalidPrincipal { field, message };
+    let account = match whose {
+        Whose::Role(account) => account,
+        Whose::Resource => {
+            let message = format!("`{name}`: a federated principal stands in trust policies alone");
+            return Err(invalid(message));
+        }
+    };
+    let provider: OidcProvider = name.parse().map_err(|error| invalid(format!("{error}")))?;
+    only_aws(field, name, &provider.partition)?;
+    if provider.account != *account {
+        let message = format!(
+            "`{name}`: a provider is of the role's own account; write arn:aws:iam::{account}:oidc-provider/{}",
+            provider.provider
+        );
+        return Err(invalid(message));
+    }
+    Ok(())
 }
 
 fn only_aws(field: &'static str, text: &str, partition: &str) -> Result<(), Error> {

@@ -46,6 +46,43 @@ async fn a_trust_policys_principals_are_resolved_when_it_is_written() {
 }
 
 #[tokio::test]
+async fn a_federated_principal_is_a_provider_of_the_roles_own_account() {
+    let store = TestStore::start().await;
+    let mut iam = store.admin().await;
+    let eks = "oidc.eks.eu-west-1.amazonaws.com/id/EXAMPLE";
+    let federated = |name: &str| trust(&format!(r#"{{"Federated":"{name}"}}"#));
+    for (number, name, good) in [
+        (0, format!("arn:aws:iam::{ACCOUNT}:oidc-provider/{eks}"), true),
+        (1, format!("arn:aws:iam::{ACCOUNT}:oidc-provider/127.0.0.1:7000"), true),
+        (2, format!("arn:aws:iam::999999999999:oidc-provider/{eks}"), false),
+        (3, format!("arn:aws-cn:iam::{ACCOUNT}:oidc-provider/{eks}"), false),
+        (4, format!("arn:aws:iam::{ACCOUNT}:oidc-provider/https://{eks}"), false),
+        (5, format!("arn:aws:iam::{ACCOUNT}:saml-provider/Corp"), false),
+        (6, eks.to_owned(), false),
+        (7, "cognito-identity.amazonaws.com".to_owned(), false),
+    ] {
+        let answer = iam.create_role(new_role(&format!("F{number}"), &federated(&name))).await;
+        match good {
+            true => drop(answer.unwrap()),
+            false => drop(refused(answer, Code::InvalidArgument, "MalformedPolicyDocument")),
+        }
+    }
+    assert_eq!(resolved(&store, "F0").await, []);
+    // No web identity asks about a resource.
+    let provider = format!("arn:aws:iam::{ACCOUNT}:oidc-provider/{eks}");
+    let policy = federated(&provider)
+        .replace(r#""Action":"sts:AssumeRole""#, r#""Action":"s3:*","Resource":"*""#);
+    let answer = iam
+        .put_resource_policy(PutResourcePolicyRequest {
+            resource_arn: "arn:aws:s3:::b".into(),
+            policy,
+            ..Default::default()
+        })
+        .await;
+    refused(answer, Code::InvalidArgument, "MalformedPolicyDocument");
+}
+
+#[tokio::test]
 async fn a_number_is_local_or_external_never_both() {
     let store = TestStore::start().await;
     let mut iam = store.admin().await;
