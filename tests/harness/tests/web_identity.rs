@@ -50,6 +50,9 @@ fn trust(account: &str, team: &str) -> String {
     .to_string()
 }
 
+/// Its name, what is changed in the claims, and how it is refused.
+type Case = (&'static str, fn(&mut Value), Code, &'static str);
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_worker_at_aws_assumes_a_role_here() {
     let pair = EcdsaKeyPair::generate(&ECDSA_P384_SHA384_FIXED_SIGNING).unwrap();
@@ -119,7 +122,7 @@ async fn a_worker_at_aws_assumes_a_role_here() {
     assert!(decided.allowed, "{decided:?}");
 
     // Another role of the account, another tag, what the caller says of itself, and a stranger.
-    let cases: [(&str, fn(&mut Value), Code, &str); 4] = [
+    let cases: [Case; 4] = [
         (
             "another role",
             |c| c["sub"] = json!(format!("arn:aws:iam::{FOREIGN}:role/Other")),

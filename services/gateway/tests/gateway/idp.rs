@@ -64,11 +64,16 @@ impl Idp {
 
     /// A token of its newest key.
     pub fn sign(&self, claims: &Value) -> String {
+        let kid = self.keys.lock().unwrap().first().unwrap().0.clone();
+        self.sign_as(&json!({"alg": "ES256", "typ": "JWT", "kid": kid}), &claims.to_string())
+    }
+
+    /// The same with any header, and claims as a text.
+    pub fn sign_as(&self, header: &Value, claims: &str) -> String {
         let keys = self.keys.lock().unwrap();
-        let (kid, pair) = keys.first().unwrap();
-        let header = json!({"alg": "ES256", "typ": "JWT", "kid": kid});
-        let part = |value: &Value| URL_SAFE_NO_PAD.encode(value.to_string());
-        let input = format!("{}.{}", part(&header), part(claims));
+        let (_, pair) = keys.first().unwrap();
+        let part = |text: &str| URL_SAFE_NO_PAD.encode(text);
+        let input = format!("{}.{}", part(&header.to_string()), part(claims));
         let signature = pair.sign(&SystemRandom::new(), input.as_bytes()).unwrap();
         format!("{input}.{}", URL_SAFE_NO_PAD.encode(signature))
     }
@@ -78,6 +83,15 @@ impl Idp {
             "iss": self.issuer, "sub": "system:serviceaccount:shop:orders", "aud": [audience],
             "iat": now() - 10, "nbf": now() - 10, "exp": now() + 600, "jti": "j-1",
         })
+    }
+
+    /// Header and claims as AWS STS has them.
+    pub fn aws_token(&self, audience: &str) -> (Value, Value) {
+        let mut claims = self.claims(audience);
+        claims["sub"] = "arn:aws:iam::123456789012:role/App".into();
+        claims["https://sts.amazonaws.com/"] =
+            json!({"aws_account": "123456789012", "request_tags": {"admin": "true"}});
+        (json!({"alg": "ES256", "typ": "JWT", "kid": "k1"}), claims)
     }
 
     pub fn good(&self, audience: &str) -> String {

@@ -10,6 +10,7 @@
 )]
 
 mod altered;
+mod attacks;
 mod aws_face;
 mod bound;
 mod chained;
@@ -23,6 +24,7 @@ mod idp;
 mod limits;
 mod narrowed;
 mod proofs;
+mod proxied;
 mod refused;
 mod rpc;
 mod store;
