@@ -3,7 +3,7 @@
 use std::{net::IpAddr, num::NonZeroU32, path::PathBuf, time::Duration};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use countersign_gateway::StsEndpoint;
+use countersign_gateway::{Rate, RateLimits, StsEndpoint};
 use countersign_policy::{arn::AccountId, findings::DocumentKind};
 use countersign_policy_store::QuotaSetting;
 use countersign_policy_store::{EtcdPlace, Place};
@@ -232,6 +232,12 @@ pub struct UpArgs {
     /// Whose JWTs the gateway takes for proofs (AWS STS's, EKS clusters', other OIDC issuers'): a TOML or JSON file; deploy/WEB_IDENTITY.md
     #[arg(long, value_name = "FILE")]
     pub jwt_issuers: Option<PathBuf>,
+    /// How many exchanges one source address may ask for, a second and at once
+    #[arg(long, value_name = "RATE[:BURST]", default_value_t = RateLimits::default().exchanges.each)]
+    pub exchange_rate: Rate,
+    /// The same of all sources together
+    #[arg(long, value_name = "RATE[:BURST]", default_value_t = RateLimits::default().exchanges.all)]
+    pub exchange_rate_total: Rate,
     /// How much an account may hold, where IAM's own quota does not do: `users=20000`; may be repeated. Of users (5000), groups (300),
     /// roles (1000), policies (1500), policy-versions-in-use (10000), groups-per-user (10), attached-policies (10)
     #[arg(long = "quota", value_name = "NAME=NUMBER")]

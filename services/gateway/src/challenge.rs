@@ -51,6 +51,7 @@ impl Challenges {
         said: Streaming<ExchangeWithChallengeRequest>,
         source: Option<IpAddr>,
     ) -> Result<Answers, Refusal> {
+        self.exchange.admit(source)?;
         let permit = self.streams.clone().try_acquire_owned().map_err(|_| Refusal::Busy)?;
         let (answers, receiver) = mpsc::channel(2);
         let exchange = self.exchange.clone();

@@ -7,6 +7,7 @@ use countersign_sigv4::{Url, fields::is_region};
 
 use crate::{
     endpoints::{AllowList, EndpointsError, StsEndpoint},
+    limits::RateLimits,
     proof::jwt::JwtIssuers,
 };
 
@@ -32,6 +33,8 @@ pub struct Config {
     pub sts_endpoints: Vec<StsEndpoint>,
     /// Whose JWTs are believed.
     pub jwt_issuers: JwtIssuers,
+    /// How often anybody may ask.
+    pub limits: RateLimits,
     /// A name for the store's logs.
     pub name: String,
     /// Where it counts.
@@ -89,6 +92,7 @@ impl fmt::Debug for Config {
             identities: _,
             sts_endpoints,
             jwt_issuers,
+            limits,
             name,
             metrics: _,
         } = self;
@@ -99,6 +103,7 @@ impl fmt::Debug for Config {
             .field("policy_store", policy_store)
             .field("decision", decision)
             .field("sts_endpoints", sts_endpoints)
+            .field("limits", limits)
             .field("jwt_issuers", &jwt_issuers.len())
             .field("name", name)
             .finish_non_exhaustive()
@@ -123,6 +128,7 @@ mod tests {
             identities: ServiceIdentities::default().accept(ServiceName::Decision, secret),
             sts_endpoints: Vec::new(),
             jwt_issuers: JwtIssuers::default(),
+            limits: RateLimits::default(),
             name: "gateway".to_owned(),
             metrics: Metrics::default(),
         }

@@ -168,6 +168,13 @@ pub enum Refusal {
     #[error("too many exchanges at once; try again")]
     Busy,
 
+    /// The caller's address, or all together, ask too often.
+    #[error("too many exchanges from here, or in all; try again later")]
+    TooOften {
+        /// Then there is room for one more.
+        retry_after: Duration,
+    },
+
     /// STS is away, or overloaded.
     #[error("STS at `{origin}` cannot be asked now; try again")]
     StsUnavailable {
@@ -338,6 +345,7 @@ impl Refusal {
             | Self::NoEndpoint(_)
             | Self::ProofAlreadyUsed
             | Self::Busy
+            | Self::TooOften { .. }
             | Self::StsRefused { .. }
             | Self::AccountNotAllowed { .. }
             | Self::PartitionMismatch { .. }
@@ -398,6 +406,9 @@ impl From<&Refusal> for Fault {
             Refusal::ProofAlreadyUsed => Fault::unauthenticated("ProofAlreadyUsed", message),
             Refusal::Busy => {
                 Fault::new(Code::ResourceExhausted, "Throttling", message).retry_after(SOON)
+            }
+            Refusal::TooOften { retry_after } => {
+                Fault::new(Code::ResourceExhausted, "Throttling", message).retry_after(*retry_after)
             }
             Refusal::StsUnavailable { .. } => unavailable("StsUnavailable", message),
             Refusal::StsRefused { code, .. } => Fault::unauthenticated(code, message),

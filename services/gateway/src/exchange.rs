@@ -3,7 +3,11 @@
 
 mod web_identity;
 
-use std::{net::IpAddr, sync::Arc, time::Duration};
+use std::{
+    net::IpAddr,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use countersign_proto::{
     decision::v1::{ProofOfPossession, decision_service_client::DecisionServiceClient},
@@ -27,6 +31,7 @@ use crate::{
     convert::{self, Asked, Shown},
     error::Refusal,
     keys::Keys,
+    limits::{Limits, TooOften},
     narrow,
     proof::{
         ProvenCaller,
@@ -59,6 +64,8 @@ pub struct Exchange {
     pub jwts: JwtVerifier,
     /// Proofs in hand.
     pub claims: replay::Claims,
+    /// How often anybody may come.
+    pub limits: Limits,
     /// Whom to ask whether.
     pub decision: DecisionClient,
     /// Where proofs are spent.
@@ -146,10 +153,26 @@ impl Exchange {
         account: &mut Account,
     ) -> Result<ExchangeResponse, Refusal> {
         let source = source.map(|address| address.to_canonical());
-        let work = self.work(asked, challenge, source, account);
-        let outcome = tokio::time::timeout(DEADLINE, work).await.unwrap_or(Err(Refusal::TimedOut));
+        let outcome = match self.admit(source) {
+            Ok(()) => {
+                let work = self.work(asked, challenge, source, account);
+                tokio::time::timeout(DEADLINE, work).await.unwrap_or(Err(Refusal::TimedOut))
+            }
+            Err(refusal) => Err(refusal),
+        };
         account.close(&source.map(|address| address.to_string()).unwrap_or_default(), &outcome);
         outcome
+    }
+
+    /// Whether one more may come from `source`. One without an address is refused for that, by [`known`].
+    ///
+    /// # Errors
+    /// [`Refusal::TooOften`].
+    pub fn admit(&self, source: Option<IpAddr>) -> Result<(), Refusal> {
+        let Some(source) = source else { return Ok(()) };
+        self.limits
+            .admit(source, Instant::now())
+            .map_err(|TooOften { retry_after }| Refusal::TooOften { retry_after })
     }
 
     async fn work(

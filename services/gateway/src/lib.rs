@@ -2,8 +2,7 @@
 //!
 //! It speaks gRPC (`countersign.token.v1`) on one port; on the other, HTTP, its public keys and AWS's STS as far as
 //! GetCallerIdentity. It holds no policy: the decision service says who may assume what, the policy store what was spent, and its
-//! Watch here carries signing keys alone. (Revocations come with their RPCs, access keys' owners with a memory of derived keys; until
-//! then an access key's standing is asked for at each use.)
+//! Watch here carries signing keys alone. (Revocations come with their RPCs; an access key's standing is asked for at each use.)
 //!
 //! It is run by `countersign up`, and by `main.rs` as a process of its own.
 
@@ -19,7 +18,9 @@ pub mod endpoints;
 pub mod error;
 pub mod exchange;
 pub mod grpc;
+pub mod http;
 pub mod keys;
+pub mod limits;
 mod narrow;
 pub mod oauth;
 pub mod proof;
@@ -29,7 +30,7 @@ pub mod settings;
 pub mod upstream;
 pub mod uses;
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Instant};
 
 use countersign_proto::{
     FILE_DESCRIPTOR_SET,
@@ -52,6 +53,7 @@ use challenge::Challenges;
 use exchange::Exchange;
 use grpc::Grpc;
 use keys::Keys;
+use limits::Limits;
 use proof::{jwt::JwtVerifier, sts::StsVerifier};
 use replay::Claims;
 use upstream::Upstream;
@@ -61,6 +63,7 @@ pub use config::{Config, ConfigError};
 pub use countersign_proto::token::v1::token_exchange_service_server::SERVICE_NAME;
 pub use endpoints::{StsEndpoint, StsEndpointError};
 pub use error::Error;
+pub use limits::{Rate, RateError, RateLimits, Rates};
 pub use proof::jwt::{IssuersError, JwtIssuers};
 
 /// The policy store's client, as the gateway uses it.
@@ -109,6 +112,7 @@ pub async fn serve(config: Config, listeners: Listeners, shutdown: Shutdown) -> 
             Upstream::unconnected(config.credential.tls())?,
         ),
         claims: Claims::new(MAX_CLAIMS),
+        limits: Limits::new(config.limits.exchanges, Instant::now()),
         decision,
         store: store.clone(),
         keys: keys.clone(),
@@ -130,6 +134,8 @@ pub async fn serve(config: Config, listeners: Listeners, shutdown: Shutdown) -> 
 
     let sigv4_auth = Arc::new(SigV4Auth::new(config.region.clone(), store.clone(), uses.clone()));
     let http = oauth::router(keys.clone()).merge(aws::router::router(sigv4_auth));
+    let http_limits = Arc::new(Limits::new(config.limits.http, Instant::now()));
+    let http = http::limited(http, http_limits);
 
     // All end with this function: a set aborts its tasks when it is dropped.
     let mut following = JoinSet::new();
@@ -151,7 +157,7 @@ pub async fn serve(config: Config, listeners: Listeners, shutdown: Shutdown) -> 
         let grpc =
             async { grpc.serve(listeners.grpc, shutdown.clone()).await.map_err(Error::from) };
         let http = async {
-            oauth::serve(http, listeners.http, shutdown.clone()).await.map_err(Error::Http)
+            http::serve(http, listeners.http, shutdown.clone()).await.map_err(Error::Http)
         };
         tokio::try_join!(grpc, http)
     };

@@ -9,7 +9,7 @@ use countersign_serve::{
     tls::Part,
 };
 
-use crate::{Config, JwtIssuers};
+use crate::{Config, JwtIssuers, RateLimits, Rates};
 
 /// The settings besides those that every service has.
 pub const TABLE: &[Setting] = &[
@@ -47,6 +47,14 @@ pub const TABLE: &[Setting] = &[
         "FILE",
         "Whose JWTs are proofs: AWS STS's, EKS clusters', other OIDC issuers', as TOML or JSON (deploy/WEB_IDENTITY.md)",
     ),
+    Setting::one(
+        "exchange-rate",
+        "RATE[:BURST]",
+        "How many exchanges one source address may ask for, a second and at once",
+    )
+    .or("500:1000"),
+    Setting::one("exchange-rate-total", "RATE[:BURST]", "The same of all sources together")
+        .or("2000:4000"),
     Setting::one("name", "NAME", "What the store's log calls this gateway").or("gateway"),
 ];
 
@@ -71,6 +79,13 @@ pub fn configure(settings: &Settings, common: &Common) -> Result<(Config, Socket
             .accept_certificate(ServiceName::Decision, &common.trust_domain),
         sts_endpoints: settings.all_parsed("sts-endpoint")?,
         jwt_issuers: jwt_issuers(settings)?,
+        limits: RateLimits {
+            exchanges: Rates {
+                each: settings.required_parsed("exchange-rate")?,
+                all: settings.required_parsed("exchange-rate-total")?,
+            },
+            ..RateLimits::default()
+        },
         name: settings.required("name")?.to_owned(),
         metrics: common.metrics.clone(),
         credential,

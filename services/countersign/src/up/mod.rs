@@ -14,7 +14,6 @@ use std::{
     time::Duration,
 };
 
-use countersign_gateway::StsEndpoint;
 use countersign_policy::arn::AccountId;
 use countersign_policy_store::{
     ADMINISTRATOR, Place as StorePlace, PlaceError, Quotas, SERVICE_NAME as POLICY_STORE, Seeding,
@@ -39,7 +38,7 @@ use crate::{
 };
 
 use countersign_decision::{LogConfig, Mapping, MappingError, SERVICE_NAME as DECISION};
-use countersign_gateway::{IssuersError, JwtIssuers};
+use countersign_gateway::{IssuersError, JwtIssuers, RateLimits, Rates, StsEndpoint};
 use services::Services;
 
 /// The administrator's bearer token, in the data folder.
@@ -75,6 +74,8 @@ pub struct UpOptions {
     pub sts_endpoints: Vec<StsEndpoint>,
     /// Whose JWTs are proofs.
     pub jwt_issuers: Option<PathBuf>,
+    /// How often anybody may ask the gateway.
+    pub limits: RateLimits,
     /// How much an account may hold.
     pub quotas: Quotas,
     /// Which action on which resource a request is that Envoy asks about.
@@ -108,6 +109,7 @@ impl UpOptions {
             region: "us-east-1".to_owned(),
             sts_endpoints: Vec::new(),
             jwt_issuers: None,
+            limits: RateLimits::default(),
             quotas: Quotas::default(),
             envoy_mapping: None,
             anonymous_callers: false,
@@ -297,6 +299,7 @@ async fn start_on(
         identities: ServiceIdentities::default().accept(ServiceName::Decision, decision_secret),
         sts_endpoints,
         jwt_issuers,
+        limits: options.limits,
         name: "gateway".to_owned(),
         metrics: options.metrics,
     };
@@ -425,6 +428,10 @@ async fn run_with(args: UpArgs, metrics: Metrics) -> Exit {
         region: args.region,
         sts_endpoints: args.sts_endpoints,
         jwt_issuers: args.jwt_issuers,
+        limits: RateLimits {
+            exchanges: Rates { each: args.exchange_rate, all: args.exchange_rate_total },
+            ..RateLimits::default()
+        },
         quotas: args.quotas.into_iter().fold(Quotas::default(), Quotas::with),
         envoy_mapping: args.envoy_mapping,
         anonymous_callers: args.anonymous_callers,

@@ -1,5 +1,5 @@
 //! Who signed an AWS request: verified with a key that the policy store derives for one day, region and service. The secret itself
-//! never comes here, nothing is remembered, and the access key's standing is asked for each time.
+//! never comes here, and the access key's standing is asked for each time; what is remembered only ever refuses ([`super::derived`]).
 
 use std::sync::Arc;
 
@@ -13,6 +13,7 @@ use countersign_sigv4::{
 use tonic::{Code, Status};
 use zeroize::Zeroizing;
 
+use super::derived::{Derived, Name};
 use crate::{StoreClient, clock, uses::Uses};
 
 const SERVICE: &str = "sts";
@@ -22,6 +23,7 @@ pub struct SigV4Auth {
     region: String,
     store: StoreClient,
     uses: Arc<Uses>,
+    derived: Derived,
 }
 
 /// A user, or the root of a local account, who signed a request. Only [`SigV4Auth::authenticate`] makes one.
@@ -56,7 +58,7 @@ impl SigV4Auth {
     /// For requests signed for STS in `region`.
     #[must_use]
     pub fn new(region: String, store: StoreClient, uses: Arc<Uses>) -> Self {
-        Self { region, store, uses }
+        Self { region, store, uses, derived: Derived::default() }
     }
 
     /// Who signed `request`.
@@ -79,6 +81,16 @@ impl SigV4Auth {
         if signature.session_token().is_some() {
             return Err(invalid_key());
         }
+        let name = Name {
+            access_key_id: credential.access_key_id.clone(),
+            day: credential.day.clone(),
+            region: credential.region.clone(),
+            service: credential.service.clone(),
+        };
+        if let Some(key) = self.derived.recall(&name) {
+            let verified = signature.verify(&key, clock::now(), ClockWindow::AWS);
+            verified.map_err(|error| refused(&error))?;
+        }
         let question = DeriveSigningKeyRequest {
             access_key_id: credential.access_key_id.clone(),
             date: credential.day.clone(),
@@ -88,6 +100,8 @@ impl SigV4Auth {
         let answer = self.store.clone().derive_signing_key(question).await;
         let answer = answer.map_err(|status| no_key(&status))?.into_inner();
         let (key, caller) = owner(answer, &credential.access_key_id)?;
+        let key = Arc::new(key);
+        self.derived.remember(name, key.clone());
         let now = clock::now();
         signature.verify(&key, now, ClockWindow::AWS).map_err(|error| refused(&error))?;
         // Only now: whoever knows no more than a key's id has not used it.

@@ -97,6 +97,25 @@ async fn get_caller_identity() {
     }
 }
 
+/// The store gives out few derivations of a key, and whoever knows its id can ask for them.
+#[tokio::test]
+async fn a_stranger_uses_up_one_derivation() {
+    let system = System::start().await;
+    system.ready().await;
+    let issuer = system.gateway.issuer.as_str();
+    let strange = Call { secret: "x", ..Call::default() };
+    for _ in 0..20 {
+        assert_eq!(system.gateway.http(strange.post(issuer)).await.0, 403);
+        assert_eq!(system.gateway.http(strange.presigned(issuer)).await.0, 403);
+    }
+    assert_eq!(system.store.calls("DeriveSigningKey"), 1);
+    // The owner's standing is asked for each time all the same.
+    for more in 1..=3 {
+        assert_eq!(system.gateway.http(Call::default().post(issuer)).await.0, 200);
+        assert_eq!(system.store.calls("DeriveSigningKey"), 1 + more);
+    }
+}
+
 #[tokio::test]
 async fn faults_in_awss_words() {
     let system = System::start().await;

@@ -25,6 +25,7 @@ mod limits;
 mod narrowed;
 mod proofs;
 mod proxied;
+mod rates;
 mod refused;
 mod rpc;
 mod store;

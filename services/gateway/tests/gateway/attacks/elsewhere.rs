@@ -249,4 +249,14 @@ pub const ELSEWHERE: &[(u8, Elsewhere)] = &[
             "what_comes_out_is_what_went_in_and_another_store",
         ),
     ),
+    (
+        39,
+        Test(
+            "services/gateway/tests/gateway/rates.rs",
+            "exchanges_and_streams_are_counted_together",
+        ),
+    ),
+    (39, Test("services/gateway/src/limits.rs", "sources_are_held_in_bounded_memory")),
+    (39, Test("services/gateway/src/http.rs", "a_head_that_does_not_end")),
+    (90, Test("services/gateway/tests/gateway/aws_face.rs", "a_stranger_uses_up_one_derivation")),
 ];
