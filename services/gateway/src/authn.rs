@@ -108,6 +108,7 @@ mod tests {
     use tonic::{Request, service::Interceptor};
 
     use super::*;
+    use crate::keys::Rotation;
 
     #[test]
     fn the_door() {
@@ -116,7 +117,11 @@ mod tests {
         let service = credential.call(Request::new(())).unwrap().into_parts().0.into_headers();
         let identities = ServiceIdentities::default().accept(ServiceName::Decision, secret);
         let (replica, _follower) = Replica::new("test", &[]);
-        let door = Door::new("http://127.0.0.1:7400", identities, Arc::new(Keys::new(replica)));
+        let door = Door::new(
+            "http://127.0.0.1:7400",
+            identities,
+            Arc::new(Keys::new(replica, Rotation::default())),
+        );
         let check = |path: &str, headers: &HeaderMap, expected: Result<&str, &str>| {
             let found = door.caller(path, headers, None, 0);
             let found = found.as_ref().map(|caller| match caller {

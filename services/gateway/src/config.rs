@@ -7,6 +7,7 @@ use countersign_sigv4::{Url, fields::is_region};
 
 use crate::{
     endpoints::{AllowList, EndpointsError, StsEndpoint},
+    keys::Rotation,
     limits::RateLimits,
     proof::jwt::JwtIssuers,
 };
@@ -35,6 +36,8 @@ pub struct Config {
     pub jwt_issuers: JwtIssuers,
     /// How often anybody may ask.
     pub limits: RateLimits,
+    /// When signing keys take turns.
+    pub rotation: Rotation,
     /// A name for the store's logs.
     pub name: String,
     /// Where it counts.
@@ -93,6 +96,7 @@ impl fmt::Debug for Config {
             sts_endpoints,
             jwt_issuers,
             limits,
+            rotation,
             name,
             metrics: _,
         } = self;
@@ -104,6 +108,7 @@ impl fmt::Debug for Config {
             .field("decision", decision)
             .field("sts_endpoints", sts_endpoints)
             .field("limits", limits)
+            .field("rotation", rotation)
             .field("jwt_issuers", &jwt_issuers.len())
             .field("name", name)
             .finish_non_exhaustive()
@@ -129,6 +134,7 @@ mod tests {
             sts_endpoints: Vec::new(),
             jwt_issuers: JwtIssuers::default(),
             limits: RateLimits::default(),
+            rotation: Rotation::default(),
             name: "gateway".to_owned(),
             metrics: Metrics::default(),
         }

@@ -300,7 +300,9 @@ pub enum Refusal {
     )]
     KeyLeaseExpired,
     /// The key was revoked.
-    #[error("the gateway's signing key was revoked; it signs again once it has been started anew")]
+    #[error(
+        "the gateway's signing key was revoked; it signs again once another is asked for, or it has been started anew"
+    )]
     SigningKeyRevoked,
     /// The decision and the key are of two stores: one of the two services has not yet seen an import or a restore.
     #[error("the policy store has changed; try again")]

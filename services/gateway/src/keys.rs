@@ -1,12 +1,15 @@
-//! The gateway's own signing key: made at start, published, and used once every live follower of the policy store knows it (or five
-//! seconds have passed); its lease is renewed as long as the store lets us, and without a lease nothing is signed.
+//! The gateway's own signing keys: one signs at a time. The first is published at the start, and used once every live follower of the
+//! policy store knows it (or five seconds have passed). Each day, or when it is asked for, another takes its place: that one also waits for
+//! as long as a JWKS may be cached, while the one before goes on signing. Leases are renewed as long as the store lets us, and without a
+//! lease nothing is signed. What a key has signed is accepted until the last of it has expired; then the store forgets the key.
 //!
-//! The private half never leaves this process's memory. There is no daily rotation yet: a key lives as long as the process, and a
-//! revoked one ends signing until the gateway is started anew.
+//! The private half never leaves this process's memory. A revoked key ends signing until another is asked for, or the gateway is started
+//! anew: whoever revoked it decides.
 
 use std::{
+    convert::Infallible,
     sync::{
-        Arc, OnceLock,
+        Arc, PoisonError, RwLock,
         atomic::{AtomicI64, Ordering},
     },
     time::{Duration, Instant},
@@ -18,6 +21,7 @@ use countersign_proto::policy::v1::{
 use countersign_replica::{Replica, Revision};
 use countersign_serve::grpc::Health;
 use countersign_token::{Claims, KeyError, KeySet, PublicKey, SigningKey, jwks, mint};
+use tokio::sync::Notify;
 use tonic::{Code, Request, Status};
 
 use crate::{StoreClient, clock, error::Refusal};
@@ -28,22 +32,68 @@ const POLL: Duration = Duration::from_millis(20);
 const CALL: Duration = Duration::from_secs(5);
 /// After a failure to publish or to renew.
 const RETRY: Duration = Duration::from_secs(2);
+/// After a rotation that failed.
+const LATER: Duration = Duration::from_secs(60);
+/// How often leases and revocations are looked at.
+const TICK: Duration = Duration::from_millis(500);
+/// How long a JWKS may be cached, if keys do not rotate faster.
+const JWKS_CACHE: Duration = Duration::from_secs(300);
 /// The most pages of signing keys that are read in search of ours.
 const MAX_PAGES: usize = 16;
+
+/// When another key takes the place of the one that signs.
+#[derive(Clone, Debug)]
+pub struct Rotation {
+    every: Duration,
+    ahead: Duration,
+    demand: Arc<Notify>,
+}
+
+impl Rotation {
+    /// So often, and whenever `demand` says so. A JWKS may be cached for half of it, and at most for five minutes; so long is a rotated key
+    /// known before it signs.
+    #[must_use]
+    pub fn every(every: Duration, demand: Arc<Notify>) -> Self {
+        let half = every.checked_div(2).unwrap_or_default();
+        Self { every, ahead: half.min(JWKS_CACHE), demand }
+    }
+
+    /// What asks for a turn at once.
+    #[must_use]
+    pub fn demand(&self) -> Arc<Notify> {
+        self.demand.clone()
+    }
+}
+
+impl Default for Rotation {
+    /// Each day.
+    fn default() -> Self {
+        Self::every(Duration::from_secs(24 * 3600), Arc::default())
+    }
+}
 
 /// The keys that this gateway knows: its own, and through the replica everybody's.
 pub struct Keys {
     replica: Replica,
-    signer: OnceLock<Signer>,
+    rotation: Rotation,
+    own: RwLock<Own>,
 }
 
-/// The gateway's own key, with its lease.
+#[derive(Default)]
+struct Own {
+    signs: Option<Arc<Signer>>,
+    /// Published, and not signing yet.
+    next: Option<Arc<Signer>>,
+}
+
+/// A key of the gateway's own, with its lease.
 pub struct Signer {
     key: SigningKey,
     /// Of its first publication: a verifier that has reached it knows the key.
     revision: Revision,
     signs_until: AtomicI64,
     accept_until: AtomicI64,
+    renew_at: AtomicI64,
 }
 
 /// The gateway will not get a signing key.
@@ -60,26 +110,55 @@ pub enum NoKey {
     Answer(&'static str),
 }
 
+/// Why another key has not taken the place of the one before.
+#[derive(Debug, thiserror::Error)]
+enum NotRotated {
+    #[error(transparent)]
+    NoKey(#[from] NoKey),
+    #[error("the policy store did not publish it: {0}")]
+    Store(String),
+    #[error("it was revoked before it signed")]
+    Revoked,
+}
+
 impl Keys {
     /// No key of its own yet.
     #[must_use]
-    pub fn new(replica: Replica) -> Self {
-        Self { replica, signer: OnceLock::new() }
+    pub fn new(replica: Replica, rotation: Rotation) -> Self {
+        Self { replica, rotation, own: RwLock::default() }
     }
 
     /// The key to sign with.
     ///
     /// # Errors
     /// When there is none yet, its lease has ended, or it was revoked.
-    pub fn signer(&self, now: i64) -> Result<&Signer, Refusal> {
-        let signer = self.signer.get().ok_or(Refusal::NoSigningKey)?;
+    pub fn signer(&self, now: i64) -> Result<Arc<Signer>, Refusal> {
+        let signer = self.own(|own| own.signs.clone()).ok_or(Refusal::NoSigningKey)?;
         if now >= signer.signs_until.load(Ordering::Acquire) {
             return Err(Refusal::KeyLeaseExpired);
         }
-        if self.known().lookup(signer.key.kid()).is_some_and(|record| record.revoked) {
+        if self.is_revoked(&signer) {
             return Err(Refusal::SigningKeyRevoked);
         }
         Ok(signer)
+    }
+
+    /// For how many seconds a JWKS may be cached.
+    #[must_use]
+    pub fn jwks_max_age(&self) -> u64 {
+        self.rotation.ahead.as_secs()
+    }
+
+    fn own<T>(&self, look: impl FnOnce(&Own) -> T) -> T {
+        look(&self.own.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn change(&self, change: impl FnOnce(&mut Own)) {
+        change(&mut self.own.write().unwrap_or_else(PoisonError::into_inner));
+    }
+
+    fn is_revoked(&self, signer: &Signer) -> bool {
+        self.known().lookup(signer.key.kid()).is_some_and(|record| record.revoked)
     }
 
     /// The store's revision that this gateway has heard of; none before its first snapshot.
@@ -103,54 +182,40 @@ impl Keys {
             .map(|record| record.public.clone())
             .collect();
         // Our own may be published and not yet have come back.
-        if let Some(signer) = self.signer.get()
-            && known.lookup(signer.key.kid()).is_none()
-        {
-            keys.push(signer.key.public());
+        for signer in self.signers() {
+            if known.lookup(signer.key.kid()).is_none() {
+                keys.push(signer.key.public());
+            }
         }
         keys.sort_by(|one, other| one.kid().cmp(other.kid()));
         jwks(&keys)
     }
 
-    /// Makes a key, publishes it, tells health once it signs, and renews its lease for ever after.
+    fn signers(&self) -> Vec<Arc<Signer>> {
+        self.own(|own| own.signs.iter().chain(&own.next).cloned().collect())
+    }
+
+    /// Makes a key, publishes it, and for ever after renews leases, tells health whether anything is signed, and rotates.
     ///
     /// # Errors
-    /// When the store refuses the key; while the store is merely away, it waits.
+    /// When the store refuses the first key; while the store is merely away, it waits.
     pub async fn run(
         self: Arc<Self>,
         mut store: StoreClient,
         health: Health,
         service_name: &'static str,
     ) -> NoKey {
-        let signer = match self.begin(&mut store).await {
-            Ok(signer) => signer,
+        let first = match self.begin(&mut store).await {
+            Ok(first) => first,
             Err(no_key) => return no_key,
         };
-        tracing::info!(kid = signer.key.kid(), revision = %signer.revision, "the signing key is published");
-        let signer = self.signer.get_or_init(|| signer);
-        let jwk = signer.key.public().to_jwk();
-        loop {
-            let now = clock::now();
-            let renewed = match self.signer(now) {
-                Ok(_) => {
-                    health.serving(&[service_name]).await;
-                    true
-                }
-                Err(refusal) => {
-                    tracing::error!(error = %refusal, "nothing is signed");
-                    health.not_serving(&[service_name]).await;
-                    false
-                }
-            };
-            tokio::time::sleep(if renewed { signer.third(now) } else { RETRY }).await;
-            while let Err(status) = signer.renew(&mut store, &jwk).await {
-                tracing::warn!(error = %status.message(), "the lease of the signing key was not renewed; trying again");
-                if self.signer(clock::now()).is_err() {
-                    break;
-                }
-                tokio::time::sleep(RETRY).await;
-            }
-        }
+        tracing::info!(kid = first.key.kid(), revision = %first.revision, "the signing key is published");
+        self.change(|own| own.signs = Some(Arc::new(first)));
+        let never = tokio::select! {
+            never = self.keep(store.clone(), health, service_name) => never,
+            never = self.rotate(store) => never,
+        };
+        match never {}
     }
 
     async fn begin(&self, store: &mut StoreClient) -> Result<Signer, NoKey> {
@@ -170,23 +235,110 @@ impl Keys {
                 }
             }
         };
+        let signer = Signer::published(key, response)?;
+        wait_acknowledged(store, signer.key.kid()).await;
+        Ok(signer)
+    }
+
+    /// Renews leases when they are due, and keeps health true.
+    async fn keep(
+        &self,
+        mut store: StoreClient,
+        health: Health,
+        service_name: &'static str,
+    ) -> Infallible {
+        let mut well = None;
+        loop {
+            let now = clock::now();
+            for signer in self.signers().iter().filter(|signer| signer.is_due(now)) {
+                // One that was revoked gets no lease any more.
+                if !self.is_revoked(signer)
+                    && let Err(status) = signer.renew(&mut store, now).await
+                {
+                    tracing::warn!(error = %status.message(), "the lease of the signing key was not renewed; trying again");
+                }
+            }
+            match self.signer(clock::now()) {
+                Ok(_) if well == Some(true) => {}
+                Ok(_) => {
+                    well = Some(true);
+                    health.serving(&[service_name]).await;
+                }
+                Err(_) if well == Some(false) => {}
+                Err(refusal) => {
+                    well = Some(false);
+                    tracing::error!(error = %refusal, "nothing is signed");
+                    health.not_serving(&[service_name]).await;
+                }
+            }
+            tokio::time::sleep(TICK).await;
+        }
+    }
+
+    /// Puts another key in the place of the one before, on schedule and on demand. When that fails, the one before signs on.
+    async fn rotate(&self, mut store: StoreClient) -> Infallible {
+        let Rotation { every, ahead: _, demand } = &self.rotation;
+        let mut wait = *every;
+        loop {
+            tokio::select! {
+                () = tokio::time::sleep(wait) => {}
+                () = demand.notified() => {}
+            }
+            match self.turn_over(&mut store).await {
+                Ok(signer) => {
+                    wait = *every;
+                    tracing::info!(kid = signer.key.kid(), revision = %signer.revision, "the signing key is another");
+                }
+                Err(error) => {
+                    wait = (*every).min(LATER);
+                    tracing::warn!(%error, "the signing key was not rotated; the one before signs on");
+                }
+            }
+        }
+    }
+
+    async fn turn_over(&self, store: &mut StoreClient) -> Result<Arc<Signer>, NotRotated> {
+        let key = SigningKey::generate().map_err(NoKey::from)?;
+        let response = publish(store, &key.public().to_jwk()).await;
+        let response = response.map_err(|status| NotRotated::Store(status.message().to_owned()))?;
+        let next = Arc::new(Signer::published(key, response)?);
+        self.change(|own| own.next = Some(next.clone()));
+        wait_acknowledged(store, next.key.kid()).await;
+        // Whoever has read the keys just before may not read them again for so long. If nothing signs, nobody is served by waiting.
+        let ready = Instant::now() + self.rotation.ahead;
+        while Instant::now() < ready && self.signer(clock::now()).is_ok() {
+            tokio::time::sleep(TICK.min(ready.saturating_duration_since(Instant::now()))).await;
+        }
+        let revoked = self.is_revoked(&next);
+        self.change(|own| {
+            own.next = None;
+            if !revoked {
+                own.signs = Some(next.clone());
+            }
+        });
+        if revoked { Err(NotRotated::Revoked) } else { Ok(next) }
+    }
+}
+
+impl Signer {
+    fn published(key: SigningKey, response: PublishSigningKeyResponse) -> Result<Self, NoKey> {
         let revision = response.revision.parse().map_err(|_| NoKey::Answer("revision"))?;
         let record = response.signing_key.ok_or(NoKey::Answer("signing_key"))?;
         if record.kid != key.kid() {
             return Err(NoKey::Answer("kid"));
         }
         let (signs_until, accept_until) = lease(&record).ok_or(NoKey::Answer("signs_until"))?;
-        wait_acknowledged(store, key.kid()).await;
-        Ok(Signer {
+        let signer = Self {
             key,
             revision,
             signs_until: AtomicI64::new(signs_until),
             accept_until: AtomicI64::new(accept_until),
-        })
+            renew_at: AtomicI64::new(0),
+        };
+        signer.renew_after_a_third(clock::now());
+        Ok(signer)
     }
-}
 
-impl Signer {
     /// The revision of its publication.
     #[must_use]
     pub fn revision(&self) -> &Revision {
@@ -206,8 +358,13 @@ impl Signer {
         Ok(mint(claims, &self.key)?)
     }
 
-    async fn renew(&self, store: &mut StoreClient, jwk: &str) -> Result<(), Status> {
-        let response = publish(store, jwk).await?;
+    fn is_due(&self, now: i64) -> bool {
+        now >= self.renew_at.load(Ordering::Acquire)
+    }
+
+    async fn renew(&self, store: &mut StoreClient, now: i64) -> Result<(), Status> {
+        self.renew_at.store(now.saturating_add(seconds(RETRY)), Ordering::Release);
+        let response = publish(store, &self.key.public().to_jwk()).await?;
         let record =
             response.signing_key.filter(|record| record.kid == self.key.kid() && !record.revoked);
         let lease = record.as_ref().and_then(lease);
@@ -215,14 +372,19 @@ impl Signer {
             lease.ok_or_else(|| Status::internal("the policy store's answer has no lease"))?;
         self.accept_until.store(accept_until, Ordering::Release);
         self.signs_until.store(signs_until, Ordering::Release);
+        self.renew_after_a_third(now);
         Ok(())
     }
 
-    /// A third of what is left of the lease: two renewals may fail.
-    fn third(&self, now: i64) -> Duration {
+    /// Two renewals may fail.
+    fn renew_after_a_third(&self, now: i64) {
         let left = self.signs_until.load(Ordering::Acquire).saturating_sub(now);
-        Duration::from_secs(u64::try_from(left / 3).unwrap_or(0)).max(Duration::from_secs(1))
+        self.renew_at.store(now.saturating_add((left / 3).max(1)), Ordering::Release);
     }
+}
+
+fn seconds(duration: Duration) -> i64 {
+    i64::try_from(duration.as_secs()).unwrap_or(i64::MAX)
 }
 
 fn lease(record: &SigningKeyRecord) -> Option<(i64, i64)> {
@@ -300,6 +462,7 @@ mod tests {
             revision: "s:1".parse().unwrap(),
             signs_until: AtomicI64::new(signs_until),
             accept_until: AtomicI64::new(accept_until),
+            renew_at: AtomicI64::new(0),
         }
     }
 
@@ -346,23 +509,51 @@ mod tests {
     #[test]
     fn without_a_key_there_is_no_signer() {
         let (replica, _follower) = Replica::new("test", &[]);
-        let keys = Keys::new(replica);
+        let keys = Keys::new(replica, Rotation::default());
         assert!(matches!(keys.signer(0), Err(Refusal::NoSigningKey)));
         assert_eq!(keys.jwks(0), r#"{"keys":[]}"#);
-        keys.signer.set(signer(1000, 2000)).ok().unwrap();
+        keys.change(|own| own.signs = Some(Arc::new(signer(1000, 2000))));
         assert!(keys.signer(999).is_ok());
         assert!(matches!(keys.signer(1000), Err(Refusal::KeyLeaseExpired)));
         assert!(keys.jwks(0).contains("ES256"));
     }
 
+    // ATTACKS 81: it is published before it signs.
+    #[test]
+    fn the_next_key_is_among_the_published_and_does_not_sign() {
+        let (replica, _follower) = Replica::new("test", &[]);
+        let keys = Keys::new(replica, Rotation::default());
+        let (signs, next) = (Arc::new(signer(1000, 2000)), Arc::new(signer(1000, 2000)));
+        keys.change(|own| {
+            *own = Own { signs: Some(signs.clone()), next: Some(next.clone()) };
+        });
+        assert_eq!(keys.signer(0).unwrap().key.kid(), signs.key.kid());
+        let jwks = keys.jwks(0);
+        assert!(jwks.contains(signs.key.kid()) && jwks.contains(next.key.kid()), "{jwks}");
+    }
+
     #[test]
     fn a_third_of_the_lease() {
         let signer = signer(3600, 9999);
-        let check = |now: i64, seconds: u64| {
-            assert_eq!(signer.third(now), Duration::from_secs(seconds), "{now}")
+        let check = |now: i64, due: i64| {
+            signer.renew_after_a_third(now);
+            assert!(!signer.is_due(due - 1) && signer.is_due(due), "{now}");
         };
         check(0, 1200);
-        check(3599, 1);
-        check(4000, 1);
+        check(3599, 3600);
+        check(4000, 4001);
+    }
+
+    #[test]
+    fn a_jwks_is_never_cached_for_longer_than_a_key_waits() {
+        let check = |every: u64, max_age: u64| {
+            let (replica, _follower) = Replica::new("test", &[]);
+            let rotation = Rotation::every(Duration::from_secs(every), Arc::default());
+            assert_eq!(Keys::new(replica, rotation).jwks_max_age(), max_age, "{every}");
+        };
+        check(24 * 3600, 300);
+        check(600, 300);
+        check(10, 5);
+        check(1, 0);
     }
 }

@@ -14,6 +14,7 @@ pub mod challenge;
 mod clock;
 pub mod config;
 pub mod convert;
+pub mod demand;
 pub mod endpoints;
 pub mod error;
 pub mod exchange;
@@ -61,8 +62,10 @@ use uses::Uses;
 
 pub use config::{Config, ConfigError};
 pub use countersign_proto::token::v1::token_exchange_service_server::SERVICE_NAME;
+pub use demand::rotate_on_signal;
 pub use endpoints::{StsEndpoint, StsEndpointError};
 pub use error::Error;
+pub use keys::Rotation;
 pub use limits::{Rate, RateError, RateLimits, Rates};
 pub use proof::jwt::{IssuersError, JwtIssuers};
 
@@ -100,7 +103,7 @@ pub async fn serve(config: Config, listeners: Listeners, shutdown: Shutdown) -> 
     );
 
     let (replica, follower) = Replica::new(&config.name, &[RecordKind::SigningKey]);
-    let keys = Arc::new(Keys::new(replica));
+    let keys = Arc::new(Keys::new(replica, config.rotation.clone()));
     let uses = Arc::new(Uses::default());
     let exchange = Arc::new(Exchange {
         issuer: config.issuer.clone(),

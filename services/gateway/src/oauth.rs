@@ -25,8 +25,8 @@ pub fn router(keys: Arc<Keys>) -> Router {
 
 async fn jwks(State(keys): State<Arc<Keys>>) -> impl IntoResponse {
     // A rotated key waits for this long before it signs.
-    let headers =
-        [(CONTENT_TYPE, "application/jwk-set+json"), (CACHE_CONTROL, "public, max-age=300")];
+    let cache = format!("public, max-age={}", keys.jwks_max_age());
+    let headers = [(CONTENT_TYPE, "application/jwk-set+json".to_owned()), (CACHE_CONTROL, cache)];
     (headers, keys.jwks(clock::now()))
 }
 

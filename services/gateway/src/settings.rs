@@ -1,6 +1,6 @@
 //! The settings of `countersign-gateway`, and the configuration that they make.
 
-use std::net::SocketAddr;
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use countersign_serve::{
     ServiceIdentities, ServiceName,
@@ -9,7 +9,7 @@ use countersign_serve::{
     tls::Part,
 };
 
-use crate::{Config, JwtIssuers, RateLimits, Rates};
+use crate::{Config, JwtIssuers, RateLimits, Rates, Rotation};
 
 /// The settings besides those that every service has.
 pub const TABLE: &[Setting] = &[
@@ -55,6 +55,12 @@ pub const TABLE: &[Setting] = &[
     .or("500:1000"),
     Setting::one("exchange-rate-total", "RATE[:BURST]", "The same of all sources together")
         .or("2000:4000"),
+    Setting::one(
+        "rotate-every",
+        "SECONDS",
+        "How often another signing key takes the place of the one before; on SIGUSR1 it does so at once; at least 2",
+    )
+    .or("86400"),
     Setting::one("name", "NAME", "What the store's log calls this gateway").or("gateway"),
 ];
 
@@ -79,6 +85,7 @@ pub fn configure(settings: &Settings, common: &Common) -> Result<(Config, Socket
             .accept_certificate(ServiceName::Decision, &common.trust_domain),
         sts_endpoints: settings.all_parsed("sts-endpoint")?,
         jwt_issuers: jwt_issuers(settings)?,
+        rotation: rotation(settings)?,
         limits: RateLimits {
             exchanges: Rates {
                 each: settings.required_parsed("exchange-rate")?,
@@ -98,4 +105,12 @@ fn jwt_issuers(settings: &Settings) -> Result<JwtIssuers, SettingsError> {
     let Some(file) = settings.path("jwt-issuers") else { return Ok(JwtIssuers::default()) };
     JwtIssuers::read(&file, settings.required("partition")?)
         .map_err(|error| settings.wrong("jwt-issuers", error))
+}
+
+fn rotation(settings: &Settings) -> Result<Rotation, SettingsError> {
+    match settings.required_parsed("rotate-every")? {
+        seconds @ 0..2 => Err(settings
+            .wrong("rotate-every", format_args!("`{seconds}` is too often; give at least 2"))),
+        seconds => Ok(Rotation::every(Duration::from_secs(seconds), Arc::default())),
+    }
 }

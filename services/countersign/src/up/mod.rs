@@ -38,7 +38,9 @@ use crate::{
 };
 
 use countersign_decision::{LogConfig, Mapping, MappingError, SERVICE_NAME as DECISION};
-use countersign_gateway::{IssuersError, JwtIssuers, RateLimits, Rates, StsEndpoint};
+use countersign_gateway::{
+    IssuersError, JwtIssuers, RateLimits, Rates, Rotation, StsEndpoint, rotate_on_signal,
+};
 use services::Services;
 
 /// The administrator's bearer token, in the data folder.
@@ -76,6 +78,8 @@ pub struct UpOptions {
     pub jwt_issuers: Option<PathBuf>,
     /// How often anybody may ask the gateway.
     pub limits: RateLimits,
+    /// When the gateway's signing keys take turns.
+    pub rotation: Rotation,
     /// How much an account may hold.
     pub quotas: Quotas,
     /// Which action on which resource a request is that Envoy asks about.
@@ -110,6 +114,7 @@ impl UpOptions {
             sts_endpoints: Vec::new(),
             jwt_issuers: None,
             limits: RateLimits::default(),
+            rotation: Rotation::default(),
             quotas: Quotas::default(),
             envoy_mapping: None,
             anonymous_callers: false,
@@ -300,6 +305,7 @@ async fn start_on(
         sts_endpoints,
         jwt_issuers,
         limits: options.limits,
+        rotation: options.rotation,
         name: "gateway".to_owned(),
         metrics: options.metrics,
     };
@@ -428,6 +434,7 @@ async fn run_with(args: UpArgs, metrics: Metrics) -> Exit {
         region: args.region,
         sts_endpoints: args.sts_endpoints,
         jwt_issuers: args.jwt_issuers,
+        rotation: Rotation::every(Duration::from_secs(args.rotate_every), Arc::default()),
         limits: RateLimits {
             exchanges: Rates { each: args.exchange_rate, all: args.exchange_rate_total },
             ..RateLimits::default()
@@ -442,6 +449,7 @@ async fn run_with(args: UpArgs, metrics: Metrics) -> Exit {
             .map(|path| LogConfig { path, one_in: args.decision_log_one_in }),
         metrics,
     };
+    rotate_on_signal(options.rotation.demand());
     let running = tokio::select! {
         started = start(options) => match started {
             Ok(running) => running,

@@ -27,6 +27,7 @@ mod proofs;
 mod proxied;
 mod rates;
 mod refused;
+mod rotated;
 mod rpc;
 mod store;
 mod sts;

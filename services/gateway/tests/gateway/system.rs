@@ -6,7 +6,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use countersign_gateway::{Config, Error, JwtIssuers, Listeners, RateLimits, serve};
+use countersign_gateway::{Config, Error, JwtIssuers, Listeners, RateLimits, Rotation, serve};
 use countersign_proto::{
     policy::v1::{AccessKeyRecord, AccessKeyState},
     token::v1::{
@@ -174,6 +174,7 @@ async fn start_gateway(
         sts_endpoints: vec![endpoint.parse().unwrap()],
         jwt_issuers: JwtIssuers::default(),
         limits: RateLimits::default(),
+        rotation: Rotation::default(),
         name: "gateway".into(),
         metrics: Metrics::default(),
     };

@@ -259,4 +259,12 @@ pub const ELSEWHERE: &[(u8, Elsewhere)] = &[
     (39, Test("services/gateway/src/limits.rs", "sources_are_held_in_bounded_memory")),
     (39, Test("services/gateway/src/http.rs", "a_head_that_does_not_end")),
     (90, Test("services/gateway/tests/gateway/aws_face.rs", "a_stranger_uses_up_one_derivation")),
+    (
+        81,
+        Test(
+            "services/gateway/tests/gateway/rotated.rs",
+            "the_next_key_is_published_before_it_signs",
+        ),
+    ),
+    (81, Test("tests/harness/tests/rotation.rs", "no_token_is_refused_while_keys_rotate")),
 ];
