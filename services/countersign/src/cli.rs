@@ -232,6 +232,10 @@ pub struct UpArgs {
     /// Whose JWTs the gateway takes for proofs (AWS STS's, EKS clusters', other OIDC issuers'): a TOML or JSON file; deploy/WEB_IDENTITY.md
     #[arg(long, value_name = "FILE")]
     pub jwt_issuers: Option<PathBuf>,
+    /// Where each exchange is written down before it is answered (`countersign audit verify` reads it)
+    /// [default: `exchanges` in the data folder]
+    #[arg(long, value_name = "FOLDER")]
+    pub audit_dir: Option<PathBuf>,
     /// How often another signing key takes the place of the one before, in seconds; on SIGUSR1 it does so at once
     #[arg(long, value_name = "SECONDS", default_value_t = 86_400, value_parser = clap::value_parser!(u64).range(2..))]
     pub rotate_every: u64,

@@ -1,6 +1,6 @@
 //! What a gateway is told when it starts. All of it is checked before anything is served.
 
-use std::fmt;
+use std::{fmt, path::PathBuf};
 
 use countersign_serve::{ServiceCredential, ServiceIdentities, telemetry::Metrics};
 use countersign_sigv4::{Url, fields::is_region};
@@ -38,6 +38,8 @@ pub struct Config {
     pub limits: RateLimits,
     /// When signing keys take turns.
     pub rotation: Rotation,
+    /// Where each exchange is written down before it is answered; `None` keeps no such trail.
+    pub audit_dir: Option<PathBuf>,
     /// A name for the store's logs.
     pub name: String,
     /// Where it counts.
@@ -97,6 +99,7 @@ impl fmt::Debug for Config {
             jwt_issuers,
             limits,
             rotation,
+            audit_dir,
             name,
             metrics: _,
         } = self;
@@ -109,6 +112,7 @@ impl fmt::Debug for Config {
             .field("sts_endpoints", sts_endpoints)
             .field("limits", limits)
             .field("rotation", rotation)
+            .field("audit_dir", audit_dir)
             .field("jwt_issuers", &jwt_issuers.len())
             .field("name", name)
             .finish_non_exhaustive()
@@ -135,6 +139,7 @@ mod tests {
             jwt_issuers: JwtIssuers::default(),
             limits: RateLimits::default(),
             rotation: Rotation::default(),
+            audit_dir: None,
             name: "gateway".to_owned(),
             metrics: Metrics::default(),
         }

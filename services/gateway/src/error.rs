@@ -34,6 +34,14 @@ pub enum Error {
     /// The server failed.
     #[error(transparent)]
     Serve(#[from] ServeError),
+    /// The audit trail's folder cannot be used.
+    #[error("the audit of exchanges cannot be kept in `{folder}`: {error}")]
+    Audit {
+        /// Which.
+        folder: String,
+        /// Why.
+        error: std::io::Error,
+    },
     /// The HTTP server failed.
     #[error("the HTTP server failed: {0}")]
     Http(#[source] std::io::Error),
@@ -310,6 +318,11 @@ pub enum Refusal {
     /// The token could not be made.
     #[error("no token was made: {0}")]
     Mint(#[from] MintError),
+    /// What is granted must be written down first.
+    #[error(
+        "the exchange cannot be written into the audit trail, so nothing is granted; try again"
+    )]
+    NotAudited,
     /// It took too long.
     #[error("the exchange took longer than {} seconds", crate::exchange::DEADLINE.as_secs())]
     TimedOut,
@@ -361,6 +374,7 @@ impl Refusal {
             | Self::SigningKeyRevoked
             | Self::OtherStore
             | Self::Mint(_)
+            | Self::NotAudited
             | Self::TimedOut => None,
         }
     }
@@ -445,6 +459,7 @@ impl From<&Refusal> for Fault {
                 | MintError::Sign
                 | MintError::Random,
             ) => Fault::new(Code::Internal, "ServiceFailure", message),
+            Refusal::NotAudited => unavailable("AuditUnavailable", message),
             Refusal::TimedOut => Fault::new(Code::DeadlineExceeded, "TimedOut", message),
         }
     }

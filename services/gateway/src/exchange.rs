@@ -1,6 +1,7 @@
 //! The exchange, from top to bottom: each step either turns back with a named reason, or hands on what the next one needs. What is
 //! cheap comes first; neither STS nor the signer is reached before it must be.
 
+mod account;
 mod web_identity;
 
 use std::{
@@ -15,7 +16,7 @@ use countersign_proto::{
     token::v1::{ExchangeRequest, ExchangeResponse},
 };
 use countersign_replica::Revision;
-use countersign_serve::{Fault, ServiceCredential};
+use countersign_serve::ServiceCredential;
 use countersign_token::{
     Caller, Claims, Realm, Session, TokenError, VerifiedToken, dpop::SeenProofs,
 };
@@ -25,6 +26,7 @@ use tonic_types::StatusExt;
 use crate::{
     StoreClient,
     answered::{Answered, Granted},
+    audit::Audit,
     authn::AUDIENCE,
     beside::{self, Beside},
     clock,
@@ -42,6 +44,8 @@ use crate::{
     session::Marks,
     uses::Uses,
 };
+
+pub(crate) use account::Account;
 
 /// For the whole exchange.
 pub const DEADLINE: Duration = Duration::from_secs(10);
@@ -64,6 +68,8 @@ pub struct Exchange {
     pub jwts: JwtVerifier,
     /// Proofs in hand.
     pub claims: replay::Claims,
+    /// Where each exchange is written down.
+    pub audit: Audit,
     /// How often anybody may come.
     pub limits: Limits,
     /// Whom to ask whether.
@@ -76,20 +82,6 @@ pub struct Exchange {
     pub seen_proofs: SeenProofs,
     /// Which roles were used.
     pub uses: Arc<Uses>,
-}
-
-/// What the one log line of an exchange says, as far as it came. No token, signature or key is ever in it.
-#[derive(Default)]
-pub(crate) struct Account {
-    pub(crate) proof: &'static str,
-    role: String,
-    pub(crate) session: String,
-    pub(crate) audience: String,
-    pub(crate) principal: String,
-    pub(crate) decision_id: String,
-    service_principal: String,
-    pub(crate) token_id: String,
-    closed: bool,
 }
 
 impl Exchange {
@@ -119,11 +111,11 @@ impl Exchange {
         let source = source.map(|address| address.to_canonical());
         let named = beside.name_in(&mut request.client_key_thumbprint, clock::now());
         if named.is_ok() && narrow::is_asked(&request) {
-            let work = self.narrow(request, beside, source, &mut account);
-            let outcome = tokio::time::timeout(DEADLINE, work).await;
-            let outcome = outcome.unwrap_or(Err(Refusal::TimedOut));
-            account.close(&source.map(|address| address.to_string()).unwrap_or_default(), &outcome);
-            return outcome;
+            let outcome = match self.begin(&mut account, source) {
+                Ok(()) => within(self.narrow(request, beside, source, &mut account)).await,
+                Err(refusal) => Err(refusal),
+            };
+            return account.end(outcome).await;
         }
         let asked = named.and_then(|()| Asked::parse(request, &self.partition));
         let asked = asked.map(|asked| Asked { beside: beside.clone(), ..asked });
@@ -153,15 +145,18 @@ impl Exchange {
         account: &mut Account,
     ) -> Result<ExchangeResponse, Refusal> {
         let source = source.map(|address| address.to_canonical());
-        let outcome = match self.admit(source) {
-            Ok(()) => {
-                let work = self.work(asked, challenge, source, account);
-                tokio::time::timeout(DEADLINE, work).await.unwrap_or(Err(Refusal::TimedOut))
-            }
+        let outcome = match self.begin(account, source) {
+            Ok(()) => within(self.work(asked, challenge, source, account)).await,
             Err(refusal) => Err(refusal),
         };
-        account.close(&source.map(|address| address.to_string()).unwrap_or_default(), &outcome);
-        outcome
+        account.end(outcome).await
+    }
+
+    /// Before any exchange, of whatever kind.
+    fn begin(&self, account: &mut Account, source: Option<IpAddr>) -> Result<(), Refusal> {
+        account.audit = self.audit.clone();
+        account.source = source.map(|address| address.to_string()).unwrap_or_default();
+        self.admit(source)
     }
 
     /// Whether one more may come from `source`. One without an address is refused for that, by [`known`].
@@ -184,6 +179,7 @@ impl Exchange {
     ) -> Result<ExchangeResponse, Refusal> {
         let asked = asked?;
         let source = known(source)?;
+        account.action = asked.shown.action();
         account.proof = asked.shown.proof_type();
         account.role.clone_from(&asked.role_arn);
         account.session.clone_from(&asked.role_session_name);
@@ -465,6 +461,11 @@ impl Exchange {
     }
 }
 
+/// The one deadline of an exchange.
+async fn within<T>(work: impl Future<Output = Result<T, Refusal>>) -> Result<T, Refusal> {
+    tokio::time::timeout(DEADLINE, work).await.unwrap_or(Err(Refusal::TimedOut))
+}
+
 /// A trust policy's `NotIpAddress` would hold of an address that is missing.
 pub(crate) fn known(source: Option<IpAddr>) -> Result<String, Refusal> {
     source.map(|address| address.to_string()).ok_or(Refusal::NoSourceAddress)
@@ -538,71 +539,10 @@ struct Question<'a> {
     possession: Option<&'a ProofOfPossession>,
 }
 
-impl Account {
-    pub(crate) fn close(&mut self, source: &str, outcome: &Result<ExchangeResponse, Refusal>) {
-        self.closed = true;
-        let Self {
-            proof,
-            role,
-            session,
-            audience,
-            principal,
-            decision_id,
-            service_principal,
-            token_id,
-            closed: _,
-        } = self;
-        match outcome {
-            Ok(response) => tracing::info!(
-                proof,
-                principal,
-                role,
-                session,
-                audience,
-                source,
-                service_principal,
-                decision = decision_id,
-                token = token_id,
-                seconds = response.expires_in,
-                "exchange granted"
-            ),
-            Err(refusal) => tracing::info!(
-                proof,
-                principal,
-                role,
-                session,
-                audience,
-                source,
-                decision = decision_id,
-                reason = Fault::from(refusal).reason(),
-                error = %refusal,
-                cause = refusal.cause().unwrap_or_default(),
-                "exchange refused"
-            ),
-        }
-    }
-}
-
-/// A caller that hangs up ends its exchange wherever it was. That too is one line.
-impl Drop for Account {
-    fn drop(&mut self) {
-        if !self.closed {
-            let Self { proof, role, session, audience, principal, decision_id, .. } = self;
-            tracing::info!(
-                proof,
-                principal,
-                role,
-                session,
-                audience,
-                decision = decision_id,
-                "exchange abandoned by the caller"
-            );
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use countersign_serve::Fault;
+
     use super::*;
 
     #[test]

@@ -7,6 +7,7 @@
 //! It is run by `countersign up`, and by `main.rs` as a process of its own.
 
 pub mod answered;
+pub mod audit;
 pub mod authn;
 pub mod aws;
 pub mod beside;
@@ -48,6 +49,7 @@ use countersign_token::dpop::SeenProofs;
 use tokio::task::JoinSet;
 use tonic::{service::interceptor::InterceptedService, transport::Channel};
 
+use audit::Audit;
 use authn::Door;
 use aws::sigv4_auth::SigV4Auth;
 use challenge::Challenges;
@@ -91,6 +93,11 @@ pub struct Listeners {
 /// When the configuration contradicts itself, the store refuses the signing key, or a socket fails.
 pub async fn serve(config: Config, listeners: Listeners, shutdown: Shutdown) -> Result<(), Error> {
     let endpoints = config.allow_list()?;
+    let audit = match &config.audit_dir {
+        Some(folder) => Audit::open(folder)
+            .map_err(|error| Error::Audit { folder: folder.display().to_string(), error })?,
+        None => Audit::default(),
+    };
     let upstream = Upstream::unconnected(config.credential.tls())?;
     let store_channel = config.credential.channel(Part::PolicyStore, &config.policy_store)?;
     let store: StoreClient = PolicyStoreServiceClient::with_interceptor(
@@ -115,6 +122,7 @@ pub async fn serve(config: Config, listeners: Listeners, shutdown: Shutdown) -> 
             Upstream::unconnected(config.credential.tls())?,
         ),
         claims: Claims::new(MAX_CLAIMS),
+        audit,
         limits: Limits::new(config.limits.exchanges, Instant::now()),
         decision,
         store: store.clone(),

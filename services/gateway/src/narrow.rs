@@ -137,6 +137,7 @@ impl Exchange {
         source: Option<IpAddr>,
         account: &mut Account,
     ) -> Result<ExchangeResponse, Refusal> {
+        account.action = "countersign:ExchangeToken";
         account.proof = ACCESS_TOKEN;
         let asked = Asked::parse(request)?;
         let source = known(source)?;

@@ -61,6 +61,11 @@ pub const TABLE: &[Setting] = &[
         "How often another signing key takes the place of the one before; on SIGUSR1 it does so at once; at least 2",
     )
     .or("86400"),
+    Setting::one(
+        "audit-dir",
+        "FOLDER",
+        "Write each exchange down here before it is answered; `countersign audit verify` reads it. Each gateway has a folder of its own",
+    ),
     Setting::one("name", "NAME", "What the store's log calls this gateway").or("gateway"),
 ];
 
@@ -85,6 +90,7 @@ pub fn configure(settings: &Settings, common: &Common) -> Result<(Config, Socket
             .accept_certificate(ServiceName::Decision, &common.trust_domain),
         sts_endpoints: settings.all_parsed("sts-endpoint")?,
         jwt_issuers: jwt_issuers(settings)?,
+        audit_dir: settings.path("audit-dir"),
         rotation: rotation(settings)?,
         limits: RateLimits {
             exchanges: Rates {

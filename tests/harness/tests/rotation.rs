@@ -2,7 +2,11 @@
 //!
 //! FAULTS F18, shortened: a turn each second, until six keys have signed.
 
-#![expect(clippy::unwrap_used, reason = "a test that cannot go on stops here")]
+#![expect(
+    clippy::indexing_slicing,
+    clippy::unwrap_used,
+    reason = "a test that cannot go on stops here"
+)]
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -13,6 +17,7 @@ use std::{
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use countersign_gateway::Rotation;
 use countersign_harness::{Ask, System};
+use countersign_policy_store::audit::trail;
 use countersign_proto::{
     decision::v1::{AuthorizeRequest, authorize_request::Subject},
     token::v1::GetJwksRequest,
@@ -87,6 +92,12 @@ async fn no_token_is_refused_while_keys_rotate() {
     );
     assert_eq!(refused, Vec::<String>::new());
     assert!(kids.len() >= KEYS, "{kids:?}");
+
+    // Each of them was written down before it was given out, in a chain that holds.
+    let exchanges = system.running.admin_token_path.parent().unwrap().join("exchanges");
+    let written = trail::verify(&exchanges).unwrap().sequence;
+    // The administrator's own token, and what was refused besides, are in it too.
+    assert!(written > tokens.try_into().unwrap(), "{written}");
 
     // What the first key signed is good to its end, and every key is published as long.
     let kept = kept.lock().unwrap().clone();

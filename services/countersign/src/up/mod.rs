@@ -78,6 +78,8 @@ pub struct UpOptions {
     pub jwt_issuers: Option<PathBuf>,
     /// How often anybody may ask the gateway.
     pub limits: RateLimits,
+    /// Where exchanges are written down, if not in the data folder.
+    pub audit_dir: Option<PathBuf>,
     /// When the gateway's signing keys take turns.
     pub rotation: Rotation,
     /// How much an account may hold.
@@ -114,6 +116,7 @@ impl UpOptions {
             sts_endpoints: Vec::new(),
             jwt_issuers: None,
             limits: RateLimits::default(),
+            audit_dir: None,
             rotation: Rotation::default(),
             quotas: Quotas::default(),
             envoy_mapping: None,
@@ -306,6 +309,7 @@ async fn start_on(
         jwt_issuers,
         limits: options.limits,
         rotation: options.rotation,
+        audit_dir: Some(options.audit_dir.unwrap_or_else(|| data_dir.join("exchanges"))),
         name: "gateway".to_owned(),
         metrics: options.metrics,
     };
@@ -434,6 +438,7 @@ async fn run_with(args: UpArgs, metrics: Metrics) -> Exit {
         region: args.region,
         sts_endpoints: args.sts_endpoints,
         jwt_issuers: args.jwt_issuers,
+        audit_dir: args.audit_dir,
         rotation: Rotation::every(Duration::from_secs(args.rotate_every), Arc::default()),
         limits: RateLimits {
             exchanges: Rates { each: args.exchange_rate, all: args.exchange_rate_total },

@@ -11,6 +11,7 @@
 
 mod altered;
 mod attacks;
+mod audited;
 mod aws_face;
 mod bound;
 mod chained;

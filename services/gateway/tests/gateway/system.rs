@@ -175,6 +175,7 @@ async fn start_gateway(
         jwt_issuers: JwtIssuers::default(),
         limits: RateLimits::default(),
         rotation: Rotation::default(),
+        audit_dir: None,
         name: "gateway".into(),
         metrics: Metrics::default(),
     };

@@ -4,7 +4,7 @@
 //! It is made from the request and the answer by their descriptors, less what is secret, and less what would make it long. Newest come
 //! first in the order of keys. [`trail`] writes records on to files, chained by their digests.
 //!
-//! Not events: ConsumeProof, of which there is one for each exchange (the gateway logs those), and PublishSigningKey and PinPrincipal,
+//! Not events: ConsumeProof, of which there is one for each exchange (the gateway's own trail has those), and PublishSigningKey and PinPrincipal,
 //! which are the gateway's own housekeeping. Nor are reads, and writes that were refused: those are in the log.
 
 pub mod trail;
