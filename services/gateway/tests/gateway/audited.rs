@@ -90,9 +90,7 @@ async fn each_exchange_is_there_before_its_answer() {
     for secret in [&response.access_token, &external.secret, &external.session_token.unwrap()] {
         assert!(!text.contains(secret.as_str()));
     }
-    for secret in text.split('"').filter(|part| part.starts_with("eyJ")) {
-        panic!("a token: {secret}");
-    }
+    assert!(!text.contains("\"eyJ"), "a token");
 }
 
 #[tokio::test]
