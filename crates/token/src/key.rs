@@ -88,14 +88,24 @@ impl fmt::Debug for SigningKey {
 }
 
 /// A public key: a valid point of P-256 under the name of its thumbprint.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub struct PublicKey {
     kid: String,
     x: String,
     y: String,
     // INVARIANT: the uncompressed point (SEC 1 section 2.3.3: 04, x, y), checked to lie on the curve.
     point: Vec<u8>,
+    /// The same, ready to verify.
+    parsed: ParsedPublicKey,
 }
+
+impl PartialEq for PublicKey {
+    fn eq(&self, other: &Self) -> bool {
+        self.point == other.point
+    }
+}
+
+impl Eq for PublicKey {}
 
 impl PublicKey {
     /// From a JWK (RFC 7517) with exactly the members `kty` (EC), `crv` (P-256), `x`, `y`, `kid`, `alg` (ES256) and `use` (sig).
@@ -153,8 +163,14 @@ impl PublicKey {
         self.jwk_members().to_string()
     }
 
+    #[cfg(test)]
     pub(crate) fn point(&self) -> &[u8] {
         &self.point
+    }
+
+    /// Whether `signature` is r and s of `message`, in either of their two spellings.
+    pub(crate) fn verifies(&self, message: &[u8], signature: &[u8]) -> bool {
+        self.parsed.verify_sig(message, signature).is_ok()
     }
 
     fn from_point(point: &[u8]) -> Result<PublicKey, KeyError> {
@@ -164,9 +180,10 @@ impl PublicKey {
             }
             Some(_) | None => return Err(KeyError::NotOnCurve),
         };
-        ParsedPublicKey::new(&ECDSA_P256_SHA256_FIXED, point).map_err(|_| KeyError::NotOnCurve)?;
+        let parsed = ParsedPublicKey::new(&ECDSA_P256_SHA256_FIXED, point)
+            .map_err(|_| KeyError::NotOnCurve)?;
         let (x, y) = (URL_SAFE_NO_PAD.encode(x), URL_SAFE_NO_PAD.encode(y));
-        Ok(PublicKey { kid: p256_thumbprint(&x, &y), x, y, point: point.to_vec() })
+        Ok(PublicKey { kid: p256_thumbprint(&x, &y), x, y, point: point.to_vec(), parsed })
     }
 
     fn jwk_members(&self) -> Value {
