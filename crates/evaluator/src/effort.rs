@@ -4,7 +4,9 @@
 //! of either multiply to minutes. This adds up the characters that would be looked at, without looking at them: an upper bound. Whether
 //! that is too much is for whoever is asked to say.
 
-use countersign_policy::{condition::Condition, document::Statement};
+use std::iter::Sum;
+
+use countersign_policy::{Document, condition::Condition, document::Statement};
 
 use crate::{Attached, Context, ContextValue, PolicySet, Request};
 
@@ -36,6 +38,62 @@ pub fn cost(request: &Request, policies: &PolicySet, is_explained: bool) -> u64 
         is_explained,
     };
     sum(statements.map(|one| statement(one, &asked)))
+}
+
+/// What a document adds to a question's cost, before there is a question.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Weight {
+    /// Actions, resources, conditions and their values.
+    elements: u64,
+    /// The characters of all of them.
+    characters: u64,
+    /// `${…}` in them.
+    variables: u64,
+}
+
+impl Weight {
+    #[must_use]
+    pub fn of(document: &Document) -> Self {
+        document.statements().iter().map(Self::of_statement).sum()
+    }
+
+    fn of_statement(statement: &Statement) -> Self {
+        let text = |text: &str| Self {
+            elements: 1,
+            characters: size(text),
+            variables: u64::try_from(text.matches("${").count()).unwrap_or(u64::MAX),
+        };
+        let condition = Self { elements: 1, ..Self::default() };
+        let actions = statement.actions.elements.iter().map(|one| text(one.value.as_str()));
+        let resources = statement.resources.iter().flat_map(|clause| &clause.elements);
+        let resources = resources.map(|one| text(one.value.as_str()));
+        let conditions = statement.conditions.iter().map(|_| condition);
+        let values = statement.conditions.iter().flat_map(|one| &one.values);
+        let values = values.map(|wanted| text(&wanted.value.text));
+        actions.chain(resources).chain(conditions).chain(values).sum()
+    }
+
+    /// No less than [`cost`], without an explanation, where every key has one value, and neither that, nor the action, nor the resource
+    /// has more than so many bytes.
+    #[must_use]
+    pub fn most(self, longest: u64) -> u64 {
+        let Self { elements, characters, variables } = self;
+        let wanted = characters.saturating_add(variables.saturating_mul(longest));
+        elements
+            .saturating_mul(EACH.saturating_add(longest))
+            .saturating_add(wanted.saturating_mul(COPIES_OF_ARN))
+            .saturating_add(wanted.saturating_mul(longest) / 512)
+    }
+}
+
+impl Sum for Weight {
+    fn sum<I: Iterator<Item = Self>>(weights: I) -> Self {
+        weights.fold(Self::default(), |all, one| Self {
+            elements: all.elements.saturating_add(one.elements),
+            characters: all.characters.saturating_add(one.characters),
+            variables: all.variables.saturating_add(one.variables),
+        })
+    }
 }
 
 /// What statements are compared with.

@@ -212,9 +212,22 @@ struct CompiledGroup {
     programs: Arc<[Program]>,
 }
 
+/// Tells one state of the policies from every other: equal marks are of one state, which nobody changed since.
+#[derive(Debug, Clone, Default)]
+pub struct Mark(Arc<()>);
+
+impl PartialEq for Mark {
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+}
+
+impl Eq for Mark {}
+
 /// Policy data at one revision.
 #[derive(Debug, Clone, Default)]
 pub struct Snapshot {
+    mark: Mark,
     accounts: OrdMap<AccountId, AccountEntry>,
     users: Entities<UserEntry>,
     roles: Entities<RoleEntry>,
@@ -254,20 +267,31 @@ impl Snapshot {
         Self::default()
     }
 
+    /// Of everything that bears on a principal beside its own record: managed policies, groups, accounts, units and guardrails, and what
+    /// cannot be read. A clone has the same mark until one of the two is changed. Stored resource policies are not among it.
+    #[must_use]
+    pub fn policies_mark(&self) -> &Mark {
+        &self.mark
+    }
+
     pub fn put_account(&mut self, entry: AccountEntry) {
+        self.mark = Mark::default();
         self.accounts.insert(entry.account, entry);
     }
 
     /// Something that may deny was there, and cannot be read: nothing is allowed in its account (or in any) until it can.
     pub fn put_unreadable(&mut self, key: Arc<str>, account: Option<AccountId>) {
+        self.mark = Mark::default();
         self.unreadable.insert(key, account);
     }
 
     pub fn remove_unreadable(&mut self, key: &str) {
+        self.mark = Mark::default();
         self.unreadable.remove(key);
     }
 
     pub fn remove_account(&mut self, account: AccountId) {
+        self.mark = Mark::default();
         self.accounts.remove(&account);
     }
 
@@ -307,6 +331,7 @@ impl Snapshot {
 
     /// Replaces the group of that unique id, if there is one.
     pub fn put_group(&mut self, mut entry: GroupEntry) {
+        self.mark = Mark::default();
         self.names.share(&mut entry.attached);
         let programs = compiled(&entry.inline);
         let unique_id = Arc::clone(&entry.unique_id);
@@ -314,6 +339,7 @@ impl Snapshot {
     }
 
     pub fn remove_group(&mut self, unique_id: &str) {
+        self.mark = Mark::default();
         self.groups.remove(unique_id);
     }
 
@@ -324,12 +350,14 @@ impl Snapshot {
     }
 
     pub fn put_policy(&mut self, entry: PolicyEntry) {
+        self.mark = Mark::default();
         let program = Program::new(Arc::clone(&entry.document));
         self.programs.insert(Arc::clone(&entry.arn), program);
         self.policies.insert(Arc::clone(&entry.arn), Arc::new(entry));
     }
 
     pub fn remove_policy(&mut self, arn: &str) {
+        self.mark = Mark::default();
         self.policies.remove(arn);
         self.programs.remove(arn);
     }

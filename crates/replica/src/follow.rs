@@ -5,7 +5,7 @@ use std::{
     path::Path,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, AtomicI64, AtomicU32, Ordering},
+        atomic::{AtomicBool, AtomicI64, AtomicU32, AtomicU64, Ordering},
     },
     time::{Duration, Instant, SystemTime},
 };
@@ -77,7 +77,11 @@ struct Shared {
 pub struct View {
     revision: Revision,
     world: World,
+    serial: u64,
 }
+
+/// Of the next view of this process, whichever replica's it is.
+static NEXT_SERIAL: AtomicU64 = AtomicU64::new(0);
 
 /// The writing end: runs the stream. Dropping it, or ending its task, leaves the replica as it is.
 pub struct Follower {
@@ -170,12 +174,10 @@ impl Replica {
     /// [`Behind::Empty`] before the first snapshot; [`Behind::Stale`] when the store was not heard for longer than is allowed.
     pub fn now(&self) -> Result<Arc<View>, Behind> {
         let view = self.held().ok_or(Behind::Empty)?;
-        match (self.max_staleness, self.age()) {
-            (Some(max_staleness), age) if age > max_staleness => {
-                Err(Behind::Stale { age, max_staleness })
-            }
-            (Some(_) | None, _) => Ok(view),
-        }
+        // The clock is read only where there is a limit.
+        let Some(max_staleness) = self.max_staleness else { return Ok(view) };
+        let age = self.age();
+        if age > max_staleness { Err(Behind::Stale { age, max_staleness }) } else { Ok(view) }
     }
 
     /// What is held, however old it is: to tell of it, not to answer from it.
@@ -252,6 +254,16 @@ fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl View {
+    fn new(revision: Revision, world: World) -> Self {
+        Self { revision, world, serial: NEXT_SERIAL.fetch_add(1, Ordering::Relaxed) }
+    }
+
+    /// A number that no other view of this process has: what was found out at a view holds where the number is the same.
+    #[must_use]
+    pub fn serial(&self) -> u64 {
+        self.serial
+    }
+
     /// The revision.
     #[must_use]
     pub fn revision(&self) -> &Revision {
@@ -299,6 +311,12 @@ impl Follower {
         *locked(&self.shared.on_disk) = keeper.on_disk();
         self.keeper = Some(Mutex::new(keeper));
         self
+    }
+
+    /// Shows a world that comes from elsewhere than a store's Watch, as its own at `revision`: for whoever has policies in another way.
+    pub fn hold(&self, revision: Revision, world: World) {
+        self.shared.last_word.store(self.shared.elapsed(), Ordering::Release);
+        self.publish(revision, world);
     }
 
     /// Follows the store at one address until the process ends.
@@ -384,7 +402,7 @@ impl Follower {
             "a kept snapshot was read"
         );
         let age = i64::try_from(age.as_millis()).unwrap_or(i64::MAX);
-        let view = View { revision: stamp.revision.clone(), world };
+        let view = View::new(stamp.revision.clone(), world);
         let last_word = self.shared.elapsed().saturating_sub(age);
         *locked(&self.candidate) = Some(Candidate { view, last_word });
         if let Some(keeper) = &self.keeper {
@@ -519,7 +537,7 @@ impl Follower {
         }
         self.keep(|keeper| keeper.change(change));
         if let Some(candidate) = locked(&self.candidate).as_mut() {
-            candidate.view = View { revision: revision.clone(), world };
+            candidate.view = View::new(revision.clone(), world);
             return Ok(revision);
         }
         Ok(self.publish(revision, world))
@@ -572,7 +590,7 @@ impl Follower {
 
     fn publish(&self, revision: Revision, world: World) -> Revision {
         *locked(&self.candidate) = None;
-        self.show(View { revision: revision.clone(), world });
+        self.show(View::new(revision.clone(), world));
         revision
     }
 

@@ -98,21 +98,25 @@ static FULL_ACCESS_GUARDRAIL: LazyLock<Option<Guardrail>> = LazyLock::new(|| {
 impl Snapshot {
     /// Replaces the unit of that id, if there is one. The root is there without it, with [`FULL_ACCESS`] alone.
     pub fn put_unit(&mut self, entry: UnitEntry) {
+        self.mark = super::Mark::default();
         self.units.insert(Arc::clone(&entry.id), Arc::new(entry));
     }
 
     pub fn remove_unit(&mut self, id: &str) {
+        self.mark = super::Mark::default();
         self.units.remove(id);
     }
 
     /// Replaces the guardrail of that id, if there is one.
     pub fn put_guardrail(&mut self, entry: GuardrailEntry) {
+        self.mark = super::Mark::default();
         let program = Program::new(Arc::clone(&entry.document));
         let guardrail = Guardrail { attached: attached(&entry), kind: entry.kind, program };
         self.guardrails.insert(entry.id, Arc::new(guardrail));
     }
 
     pub fn remove_guardrail(&mut self, id: &str) {
+        self.mark = super::Mark::default();
         self.guardrails.remove(id);
     }
 
