@@ -1,8 +1,10 @@
 //! A gRPC server as every service runs one: its own services, reflection, health, limits, and a drain that ends.
 
 use std::{
-    io,
+    future::Future,
+    io, mem,
     net::SocketAddr,
+    num::NonZeroUsize,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -11,6 +13,7 @@ use prost::Message;
 use prost_types::FileDescriptorSet;
 use tokio::{net::TcpListener, sync::Mutex};
 use tonic::{
+    body::Body,
     service::{Routes, RoutesBuilder},
     transport::{Channel, Endpoint, Server},
 };
@@ -21,15 +24,16 @@ use tonic_health::{
 };
 
 use crate::{
-    Shutdown,
+    Shutdown, cores,
     incoming::Incoming,
     listener::Listener,
     telemetry::{Metrics, Observe},
     tls::Protocol,
 };
+use tower::{Layer, Service, layer::util::Stack};
 
 /// A drain that takes longer is cut off.
-const DRAIN: Duration = Duration::from_secs(10);
+pub(crate) const DRAIN: Duration = Duration::from_secs(10);
 
 /// What a service adds to, before it is served.
 pub struct GrpcServer {
@@ -132,21 +136,57 @@ impl GrpcServer {
     /// # Errors
     /// When the transport fails.
     pub async fn serve(
-        self,
+        mut self,
         listener: impl Into<Listener>,
         shutdown: Shutdown,
     ) -> Result<(), ServeError> {
         let signal = shutdown.clone();
         let incoming = Incoming::new(listener.into(), Protocol::Grpc);
-        let serving = Server::builder()
-            .max_concurrent_streams(1024)
-            .http2_keepalive_interval(Some(Duration::from_secs(30)))
-            .http2_keepalive_timeout(Some(Duration::from_secs(10)))
-            .layer(Observe(self.metrics.rpcs(self.paths.iter().map(String::as_str))))
-            .add_routes(self.routes.routes())
-            .serve_with_incoming_shutdown(incoming, async move {
+        let (routes, observe) = (mem::take(&mut self.routes).routes(), self.observe());
+        let serving = server().layer(observe).add_routes(routes).serve_with_incoming_shutdown(
+            incoming,
+            async move {
                 signal.wait().await;
-            });
+            },
+        );
+        self.until(shutdown, async { serving.await.map_err(ServeError::from) }).await
+    }
+
+    /// The same with one runtime for each of so many cores. Each has a service of its own, which `layer` puts before the routes.
+    ///
+    /// # Errors
+    /// When the transport fails, or there are no threads.
+    pub async fn serve_on_cores<L>(
+        mut self,
+        listener: impl Into<Listener>,
+        shutdown: Shutdown,
+        cores: NonZeroUsize,
+        layer: impl Fn() -> L,
+    ) -> Result<(), ServeError>
+    where
+        L: Layer<Routes> + Clone + Send + 'static,
+        L::Service:
+            Service<http::Request<Body>, Response = http::Response<Body>> + Clone + Send + 'static,
+        <L::Service as Service<http::Request<Body>>>::Future: Send + 'static,
+        <L::Service as Service<http::Request<Body>>>::Error:
+            Into<Box<dyn std::error::Error + Send + Sync>> + Send,
+    {
+        let routes = mem::take(&mut self.routes).routes();
+        let layer = || Stack::new(layer(), self.observe());
+        let serving = cores::serve(routes, listener.into(), shutdown.clone(), cores, layer);
+        self.until(shutdown, serving).await
+    }
+
+    fn observe(&self) -> Observe {
+        Observe(self.metrics.rpcs(self.paths.iter().map(String::as_str)))
+    }
+
+    /// Until it ends, or must.
+    async fn until(
+        &self,
+        shutdown: Shutdown,
+        serving: impl Future<Output = Result<(), ServeError>>,
+    ) -> Result<(), ServeError> {
         let cut_off = async {
             shutdown.wait().await;
             tokio::time::sleep(DRAIN).await;
@@ -157,7 +197,7 @@ impl GrpcServer {
             std::future::pending::<()>().await;
         };
         tokio::select! {
-            ended = serving => ended.map_err(ServeError::from),
+            ended = serving => ended,
             () = leaving => Ok(()),
             () = cut_off => {
                 tracing::warn!("connections were still open {}s after the drain began", DRAIN.as_secs());
@@ -183,6 +223,14 @@ fn paths(files: &[&[u8]]) -> Result<Vec<String>, ServeError> {
         }
     }
     Ok(paths)
+}
+
+/// What every server has.
+pub(crate) fn server() -> Server {
+    Server::builder()
+        .max_concurrent_streams(1024)
+        .http2_keepalive_interval(Some(Duration::from_secs(30)))
+        .http2_keepalive_timeout(Some(Duration::from_secs(10)))
 }
 
 /// Tells health what is served.

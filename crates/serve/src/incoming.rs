@@ -15,6 +15,7 @@ use std::{
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::{TcpListener, TcpStream},
+    sync::mpsc,
     task::JoinSet,
     time::Sleep,
 };
@@ -23,6 +24,7 @@ use tokio_stream::Stream;
 use tonic::transport::server::{Connected, TcpConnectInfo};
 
 use crate::{
+    cores::{Counted, Handed},
     listener::Listener,
     tls::{self, Protocol, Tls},
 };
@@ -66,6 +68,7 @@ impl Peer {
 pub struct Connection {
     stream: Transport,
     peer: Peer,
+    _counted: Option<Counted>,
 }
 
 #[derive(Debug)]
@@ -75,19 +78,19 @@ enum Transport {
 }
 
 impl Connection {
-    fn plain(stream: TcpStream) -> Self {
+    fn plain(stream: TcpStream, counted: Option<Counted>) -> Self {
         let peer = Peer { tcp: stream.connect_info(), spiffe_id: None };
-        Self { stream: Transport::Plain(stream), peer }
+        Self { stream: Transport::Plain(stream), peer, _counted: counted }
     }
 
-    fn encrypted(stream: TlsStream<TcpStream>) -> Self {
+    fn encrypted(stream: TlsStream<TcpStream>, counted: Option<Counted>) -> Self {
         let (socket, session) = stream.get_ref();
         let certificate = session.peer_certificates().and_then(<[_]>::first);
         let peer = Peer {
             tcp: socket.connect_info(),
             spiffe_id: certificate.and_then(|certificate| tls::id_in(certificate)),
         };
-        Self { stream: Transport::Tls(Box::new(stream)), peer }
+        Self { stream: Transport::Tls(Box::new(stream)), peer, _counted: counted }
     }
 
     /// Who is at the other end.
@@ -105,9 +108,16 @@ impl Connected for Connection {
     }
 }
 
+/// Where connections come from.
+enum Source {
+    Socket(TcpListener),
+    /// From whoever has the socket; none any more when that one is gone.
+    Handed(mpsc::Receiver<Handed>),
+}
+
 /// The connections of a listener, without end.
 pub struct Incoming {
-    socket: TcpListener,
+    source: Source,
     tls: Option<Tls>,
     protocol: Protocol,
     handshakes: JoinSet<Option<Connection>>,
@@ -119,7 +129,20 @@ impl Incoming {
     #[must_use]
     pub fn new(listener: Listener, protocol: Protocol) -> Self {
         let Listener { socket, tls } = listener;
-        Self { socket, tls, protocol, handshakes: JoinSet::new(), pause: None }
+        Self::from(Source::Socket(socket), tls, protocol)
+    }
+
+    /// Those that are handed over.
+    pub(crate) fn handed(
+        handed: mpsc::Receiver<Handed>,
+        tls: Option<Tls>,
+        protocol: Protocol,
+    ) -> Self {
+        Self::from(Source::Handed(handed), tls, protocol)
+    }
+
+    fn from(source: Source, tls: Option<Tls>, protocol: Protocol) -> Self {
+        Self { source, tls, protocol, handshakes: JoinSet::new(), pause: None }
     }
 
     /// The next one.
@@ -134,7 +157,10 @@ impl Incoming {
     /// # Errors
     /// When the system does not know it.
     pub fn local_addr(&self) -> io::Result<SocketAddr> {
-        self.socket.local_addr()
+        match &self.source {
+            Source::Socket(socket) => socket.local_addr(),
+            Source::Handed(_) => Err(io::ErrorKind::Unsupported.into()),
+        }
     }
 
     fn poll_accept(&mut self, context: &mut Context<'_>) -> Poll<Connection> {
@@ -152,15 +178,15 @@ impl Incoming {
             if self.handshakes.len() >= MAX_HANDSHAKES {
                 return Poll::Pending;
             }
-            match ready!(self.socket.poll_accept(context)) {
-                Ok((stream, _)) => {
+            match ready!(self.source.poll_next(context)) {
+                Ok((stream, counted)) => {
                     // Nagle's algorithm against delayed acknowledgements would cost 40 ms a call.
                     let _ = stream.set_nodelay(true);
                     match &self.tls {
-                        None => return Poll::Ready(Connection::plain(stream)),
+                        None => return Poll::Ready(Connection::plain(stream, counted)),
                         Some(tls) => {
                             let acceptor = TlsAcceptor::from(tls.server(self.protocol));
-                            self.handshakes.spawn(shake_hands(acceptor, stream));
+                            self.handshakes.spawn(shake_hands(acceptor, stream, counted));
                         }
                     }
                 }
@@ -181,10 +207,34 @@ impl Stream for Incoming {
     }
 }
 
-async fn shake_hands(acceptor: TlsAcceptor, stream: TcpStream) -> Option<Connection> {
+impl Source {
+    fn poll_next(
+        &mut self,
+        context: &mut Context<'_>,
+    ) -> Poll<io::Result<(TcpStream, Option<Counted>)>> {
+        match self {
+            Self::Socket(socket) => {
+                socket.poll_accept(context).map(|accepted| Ok((accepted?.0, None)))
+            }
+            Self::Handed(handed) => match ready!(handed.poll_recv(context)) {
+                Some(Handed { stream, counted }) => {
+                    Poll::Ready(TcpStream::from_std(stream).map(|stream| (stream, Some(counted))))
+                }
+                // Whoever reads this ends by another word.
+                None => Poll::Pending,
+            },
+        }
+    }
+}
+
+async fn shake_hands(
+    acceptor: TlsAcceptor,
+    stream: TcpStream,
+    counted: Option<Counted>,
+) -> Option<Connection> {
     let remote = stream.peer_addr().ok();
     match tokio::time::timeout(HANDSHAKE, acceptor.accept(stream)).await {
-        Ok(Ok(stream)) => Some(Connection::encrypted(stream)),
+        Ok(Ok(stream)) => Some(Connection::encrypted(stream, counted)),
         Ok(Err(error)) => {
             tracing::info!(?remote, %error, "a TLS handshake failed");
             None
