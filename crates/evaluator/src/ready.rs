@@ -1,7 +1,7 @@
 //! Policies made ready for many questions: what one principal has, and what stands over it, compiled into sets once.
 //!
 //! The answers are those of [`crate::compiled::decide`], without its preparations. Declines to know: the resource's own policy, and
-//! principals that were resolved when a document was written; a set with either is not made ready.
+//! principals that were resolved when a document was written, and narrowings, which are of one token; a set with any is not made ready.
 
 use std::sync::Arc;
 
@@ -28,10 +28,11 @@ pub struct Ready {
 }
 
 impl Ready {
-    /// None for a set with a resource's policy, or with principals that were resolved.
+    /// None for a set with a resource's policy, with principals that were resolved, or with narrowings.
     #[must_use]
     pub fn new(set: PolicySet) -> Option<Self> {
-        if set.resource.is_some() || set.all().any(|attached| attached.resolved.is_some()) {
+        let is_resolved = set.all().any(|attached| attached.resolved.is_some());
+        if set.resource.is_some() || is_resolved || !set.narrowings.is_empty() {
             return None;
         }
         let of = |list: &[Attached]| compiled_set(&set, list);
@@ -70,6 +71,8 @@ impl Ready {
             identity: Layer::Set(PolicyType::Identity, &self.identity),
             boundary: self.boundary.as_ref().map(|set| Layer::Set(PolicyType::Boundary, set)),
             session: self.session.as_ref().map(|set| Layer::Set(PolicyType::Session, set)),
+            // INVARIANT: none was made ready with any.
+            narrowings: &[],
             resource: None,
             scps: &scps,
             rcps: &rcps,
@@ -89,6 +92,7 @@ impl Ready {
             LayerRef::Resource => self.set.resource.as_slice(),
             LayerRef::Scp(level) => self.set.scps.get(place(level))?,
             LayerRef::Rcp(level) => self.set.rcps.get(place(level))?,
+            LayerRef::Narrowing(index) => self.set.narrowings.get(place(index))?,
         };
         let attached = list.get(place(found.policy))?;
         Some((attached, attached.document.statements().get(place(found.statement))?))
@@ -120,7 +124,7 @@ fn compiled_set(set: &PolicySet, list: &[Attached]) -> CompiledSet {
 #[must_use]
 pub fn always_allows(set: &PolicySet, action: &Action) -> bool {
     let lists = || {
-        let limits = set.boundary.iter().chain(&set.session).chain(&set.scps);
+        let limits = set.boundary.iter().chain(&set.session).chain(&set.narrowings).chain(&set.scps);
         std::iter::once(&set.identity).chain(limits)
     };
     let is_denied = set

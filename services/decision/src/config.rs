@@ -1,8 +1,8 @@
 //! What the decision service is told when it starts.
 
-use std::{path::PathBuf, sync::Arc, time::Duration};
+use std::{num::NonZeroUsize, path::PathBuf, sync::Arc, time::Duration};
 
-use countersign_serve::{ServiceCredential, ServiceIdentities, telemetry::Metrics};
+use countersign_serve::{ServiceCredential, ServiceIdentities, cores, telemetry::Metrics};
 
 use crate::{envoy::Mapping, log::LogConfig};
 
@@ -36,6 +36,8 @@ pub struct Config {
     pub decision_log: Option<LogConfig>,
     /// Where it counts.
     pub metrics: Metrics,
+    /// How many cores answer. All that the process may use, unless told otherwise.
+    pub cores: NonZeroUsize,
 }
 
 impl Config {
@@ -60,6 +62,7 @@ impl Config {
             max_staleness: None,
             decision_log: None,
             metrics: Metrics::default(),
+            cores: cores::all(),
         }
     }
 }

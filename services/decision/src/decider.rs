@@ -115,7 +115,12 @@ pub fn now() -> i64 {
 pub fn decision_id() -> Result<String, Refusal> {
     let mut bytes = [0_u8; 8];
     rand::fill(&mut bytes).map_err(|_| Refusal::NoRandomness)?;
-    Ok(format!("d-{:016x}", u64::from_be_bytes(bytes)))
+    Ok(decision_name(u64::from_be_bytes(bytes)))
+}
+
+/// The name that a number makes.
+pub fn decision_name(number: u64) -> String {
+    format!("d-{number:016x}")
 }
 
 /// `TimeoutValue TimeoutUnit` of the gRPC protocol: at most eight digits, and one of `HMSmun`.

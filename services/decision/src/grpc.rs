@@ -1,5 +1,7 @@
 //! The RPCs: unwraps a request, calls one verb, wraps the answer. The door has been passed before anything here runs.
 
+use std::net::IpAddr;
+
 use countersign_proto::decision::v1::{
     AuthorizeAssumeRoleRequest, AuthorizeAssumeRoleResponse, AuthorizeExchangeRequest,
     AuthorizeExchangeResponse, AuthorizeRequest, AuthorizeResponse, AuthorizeStreamRequest,
@@ -37,12 +39,13 @@ pub fn unwrap<T>(request: Request<T>) -> Result<(Call, T), Status> {
     let (_, extensions, message) = request.into_parts();
     let admitted = extensions.get::<Admitted>().cloned().ok_or_else(missing_credentials)?;
     let Admitted { caller, deadline, signed: _ } = admitted;
-    // An IPv4 caller of a dual-stack socket is still an IPv4 caller.
-    let source = extensions
-        .get::<TcpConnectInfo>()
-        .and_then(TcpConnectInfo::remote_addr)
-        .map(|address| address.ip().to_canonical());
+    let source = extensions.get::<TcpConnectInfo>().and_then(source);
     Ok((Call { caller, source, deadline }, message))
+}
+
+/// Where a connection comes from. An IPv4 caller of a dual-stack socket is still an IPv4 caller.
+pub fn source(connection: &TcpConnectInfo) -> Option<IpAddr> {
+    connection.remote_addr().map(|address| address.ip().to_canonical())
 }
 
 #[tonic::async_trait]

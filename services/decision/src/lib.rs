@@ -4,7 +4,7 @@
 //! nothing, issues nothing, and asks nobody while it decides.
 //!
 //! A call reads downward: `authn` (who calls) → `grpc` → `convert` → `check` or `assume_role` → `convert` → `grpc`; `error` makes
-//! the Status.
+//! the Status. Before all of it stands `direct`, which answers plain questions in the same way, by what it remembers.
 //!
 //! It is run by `countersign up`, and by `main.rs` as a process of its own.
 
@@ -24,6 +24,7 @@ use countersign_serve::{
     tls::Part,
 };
 
+use direct::ShortWay;
 use log::DecisionLog;
 
 mod assume_role;
@@ -32,6 +33,7 @@ mod check;
 mod config;
 mod convert;
 mod decider;
+mod direct;
 mod effort;
 mod envoy;
 mod error;
@@ -100,13 +102,15 @@ pub async fn serve(
     let decider = decider::Decider::new(replica.clone(), &config).with_log(log.clone());
     let door = authn::Door::new(decider.clone(), config.identities, config.anonymous_callers);
     let envoy = AuthorizationServer::new(envoy::Envoy::new(decider.clone(), config.envoy));
-    let service = DecisionServiceServer::new(grpc::Decisions::new(decider));
+    let service = DecisionServiceServer::new(grpc::Decisions::new(decider.clone()));
     server.routes().add_service(Authenticated::new(service, door.clone()));
     server.routes().add_service(Authenticated::new(envoy, door));
 
     let health = server.health();
     let ended = tokio::select! {
-        ended = server.serve(listener, shutdown) => ended.map_err(Error::from),
+        ended = server.serve_on_cores(listener, shutdown, config.cores, || ShortWay::new(decider.clone())) => {
+            ended.map_err(Error::from)
+        }
         () = follower.run_any(store, more, config.credential) => Ok(()),
         () = watch(&replica, &health, config.max_staleness) => Ok(()),
     };

@@ -10,7 +10,7 @@ use std::{
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use countersign_evaluator::{FederatedBy, SessionFacts};
 use countersign_policy::{Document, Malformed, arn::AccountId, parse, provider::InvalidProvider};
-use countersign_replica::{Behind, View};
+use countersign_replica::{Behind, Revision, View};
 use countersign_token::{
     Caller, Claims, DpopError, Expected, MAX_LEEWAY_SECONDS, MAX_TOKEN_BYTES, Realm, Shown,
     SignedToken, TokenError, VerifiedToken, check_signature,
@@ -185,6 +185,26 @@ pub async fn open(
     not_revoked(&signed, &view)?;
     let session = session(&verified)?;
     Ok(Opened { view, session, signed })
+}
+
+/// A session whose token's signature holds, where the token is good for `audience` at `now` and at this view, without waiting; and the
+/// revision that the token asks for.
+pub fn of_signed(
+    decider: &Decider,
+    signed: &SignedToken,
+    audience: &str,
+    now: i64,
+    view: &View,
+) -> Option<(Session, Revision)> {
+    let expected = Expected { issuer: decider.issuer(), audience, leeway: MAX_LEEWAY_SECONDS };
+    let verified = signed.check(now, &expected, view.world().keys()).ok()?;
+    let revision: Revision = verified.claims().session.revision.parse().ok()?;
+    let have = view.revision();
+    let is_there = have.store_id == revision.store_id && have.number >= revision.number;
+    if !is_there || not_revoked(signed, view).is_err() {
+        return None;
+    }
+    Some((session(&verified).ok()?, revision))
 }
 
 /// What the token says, once its signature holds: checked now, or remembered.

@@ -69,7 +69,8 @@ pub fn answers(
     ReceiverStream::new(receiver)
 }
 
-async fn one(
+/// Answers one question, or says why the stream ends.
+pub async fn one(
     decider: &Decider,
     asker: &Asker,
     message: AuthorizeStreamRequest,

@@ -176,7 +176,8 @@ pub fn reason(reason: Reason) -> DecisionReason {
     }
 }
 
-pub(super) fn decision(decision: Decision) -> proto::Decision {
+/// The contract's decision for the evaluator's.
+pub fn decision(decision: Decision) -> proto::Decision {
     match decision {
         Decision::Allow => proto::Decision::Allow,
         Decision::ExplicitDeny => proto::Decision::ExplicitDeny,
@@ -184,7 +185,8 @@ pub(super) fn decision(decision: Decision) -> proto::Decision {
     }
 }
 
-fn policy_type(policy_type: PolicyType) -> proto::PolicyType {
+/// The contract's policy type for the evaluator's.
+pub fn policy_type(policy_type: PolicyType) -> proto::PolicyType {
     match policy_type {
         PolicyType::Identity => proto::PolicyType::Identity,
         PolicyType::Trust => proto::PolicyType::Trust,

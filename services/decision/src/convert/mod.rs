@@ -13,8 +13,8 @@ mod who_can;
 mod wished;
 
 pub use answer::{
-    assume_role_response, authorize_response, decision_name, duration, explain_response, reason,
-    resource_policy_attached,
+    assume_role_response, authorize_response, decision, decision_name, duration, explain_response,
+    policy_type, reason, resource_policy_attached,
 };
 pub use assume_role::{AssumeRoleQuestion, Identity, Proven, SubjectToken, assume_role_question};
 pub use context::assertable_key as assertable;
