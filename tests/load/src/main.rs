@@ -1,12 +1,18 @@
 //! The load program: arguments in, tables out.
 
-use std::{path::PathBuf, process::ExitCode, time::Duration};
+use std::{
+    path::{Path, PathBuf},
+    process::ExitCode,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use clap::{Parser, Subcommand};
 use countersign_load::{
-    Failed,
+    Failed, PATIENCE,
     drive::Span,
-    measure::{Bench, CLIENT_CORE, Figures, Rpc},
+    measure::{self, Bench, CLIENT_CORE, Figures, Rpc},
+    orders::Orders,
     picture::{Line, svg},
     process,
     report::{count, median, megabytes, microseconds, table},
@@ -27,6 +33,8 @@ enum Command {
     Rates(RatesArgs),
     /// Latency against load, as a picture.
     Picture(PictureArgs),
+    /// Everything that BENCHMARKS.md of the decision service has, in some minutes: rates, growth, memory, starts, and the picture.
+    All(AllArgs),
     /// One server alone, for a profiler: prints the process's id, and asks until the time is over.
     Hold(HoldArgs),
     /// A server process (started by this program itself).
@@ -67,6 +75,19 @@ struct PictureArgs {
 }
 
 #[derive(clap::Args)]
+struct AllArgs {
+    /// Where BENCHMARKS.md and latency.svg are written.
+    #[arg(long, default_value = "services/decision")]
+    folder: PathBuf,
+    /// Of each server in turn.
+    #[arg(long, default_value_t = 5)]
+    rounds: usize,
+    /// The most users.
+    #[arg(long, default_value_t = 1_000_000)]
+    most: usize,
+}
+
+#[derive(clap::Args)]
 struct HoldArgs {
     /// Users in the store.
     #[arg(long, default_value_t = 10_000)]
@@ -85,7 +106,8 @@ struct HoldArgs {
 fn main() -> ExitCode {
     let done = match Cli::parse().command {
         Command::Rates(args) => on_runtime(rates(args)),
-        Command::Picture(args) => on_runtime(picture(args)),
+        Command::Picture(args) => on_runtime(picture(args.principals, &args.out)),
+        Command::All(args) => on_runtime(all(args)),
         Command::Hold(args) => on_runtime(hold(args)),
         Command::ServeDecision(args) => serve::decision(args),
         Command::ServeEcho(args) => serve::echo(args),
@@ -128,15 +150,34 @@ async fn rates(args: RatesArgs) -> Result<(), Failed> {
         process::pin(CLIENT_CORE)?;
     }
     let bench = Bench::start(principals, pinned).await?;
+    println!("{}", compared(&bench, &ROWS, rounds, seconds).await?);
+    let (resident, highest) = bench.decision.memory();
+    println!(
+        "{} principals: first answer {:.1} s after the start; {} resident, {} at most",
+        whole(principals),
+        bench.started_in.as_secs_f64(),
+        megabytes(resident),
+        megabytes(highest)
+    );
+    Ok(())
+}
+
+/// Both servers in turn, as a table.
+async fn compared(
+    bench: &Bench,
+    what: &[(Rpc, usize)],
+    rounds: usize,
+    seconds: f64,
+) -> Result<String, Failed> {
     let mut rows = Vec::new();
-    for (rpc, streams) in ROWS {
+    for (rpc, streams) in what {
         let (mut echo, mut ours) = (Vec::new(), Vec::new());
         for _ in 0..rounds {
-            echo.push(bench.closed(&bench.echo, rpc, streams, span(seconds)).await?);
-            ours.push(bench.closed(&bench.decision, rpc, streams, span(seconds)).await?);
+            echo.push(bench.closed(&bench.echo, *rpc, *streams, span(seconds)).await?);
+            ours.push(bench.closed(&bench.decision, *rpc, *streams, span(seconds)).await?);
         }
         let (Some(echo), Some(ours)) = (median(&echo), median(&ours)) else { continue };
-        rows.push(row(rpc, streams, &echo, &ours));
+        rows.push(row(*rpc, *streams, &echo, &ours));
     }
     let head = [
         "what",
@@ -154,16 +195,104 @@ async fn rates(args: RatesArgs) -> Result<(), Failed> {
         "core: echo",
         "decision",
     ];
-    println!("{}", table(&head, &rows));
+    Ok(table(&head, &rows))
+}
+
+fn whole(number: usize) -> String {
+    count(f64::from(u32::try_from(number).unwrap_or(u32::MAX)))
+}
+
+const HEAD: &str = "# Benchmarks
+
+The last output of
+
+```sh
+cargo build --release -p countersign-load && target/release/countersign-load all
+```
+
+The server has core 0, the client core 1. Each figure is the median of rounds in which the decision service and the echo took turns. The echo
+is tonic and nothing else: the same messages, headers, runtime (one thread), allocator and profile; it copies one allowed and one denied
+answer in turn, which the decision service gave. Both decode a request of some 300 bytes (1.2 KB with a token) and send an answer of some
+400. The store is a stand-in that speaks Watch, so that its own time is not the service's: 10,000 policies of workload \"orders\", nine or
+ten a principal, and as many users as the table says. Before anything is timed, every answer of every RPC is held to the workload.
+`CPU us` is the server's own time for one request (for AuthorizeStream, one question).
+";
+
+/// Everything, into the files.
+async fn all(args: AllArgs) -> Result<(), Failed> {
+    let AllArgs { folder, rounds, most } = args;
+    process::pin(CLIENT_CORE)?;
+    let mut text = HEAD.to_owned();
+    let mut say = |part: String| {
+        println!("{part}");
+        text.push_str(&part);
+        text.push('\n');
+    };
+    let bench = Bench::start(100_000, true).await?;
+    say(format!("\n## 100,000 principals\n\n{}", compared(&bench, &ROWS, rounds, 1.5).await?));
+    drop(bench);
+    let mut grown = Vec::new();
+    for principals in [1_000, 100_000, most] {
+        grown.push(growth(principals, rounds).await?);
+    }
+    let head =
+        ["principals", "decisions/s, 64 streams", "CPU us", "first answer", "memory", "at most"];
+    say(format!(
+        "## Growth\n\nAuthorize by ARN. The first answer counts from the start of the process; memory is the whole process's, resident.\n\n{}",
+        table(&head, &grown)
+    ));
+    say(format!("## Start from the kept snapshot\n\n{}", kept(most)?));
+    std::fs::write(folder.join("BENCHMARKS.md"), &text).map_err(Failed::of("BENCHMARKS.md"))?;
+    picture(100_000, &folder.join("latency.svg")).await?;
+    text.push_str("## Latency against load\n\n![Authorize by ARN](latency.svg)\n");
+    std::fs::write(folder.join("BENCHMARKS.md"), &text).map_err(Failed::of("BENCHMARKS.md"))
+}
+
+async fn growth(principals: usize, rounds: usize) -> Result<Vec<String>, Failed> {
+    let bench = Bench::start(principals, true).await?;
+    let mut seen = Vec::new();
+    for _ in 0..rounds {
+        seen.push(bench.closed(&bench.decision, Rpc::Arn, 64, span(1.5)).await?);
+    }
+    let seen = median(&seen).ok_or_else(|| Failed::because("no rounds"))?;
     let (resident, highest) = bench.decision.memory();
-    println!(
-        "{} principals: first answer {:.1} s after the start; {} resident, {} at most",
-        count(f64::from(u32::try_from(principals).unwrap_or(u32::MAX))),
-        bench.started_in.as_secs_f64(),
+    Ok(vec![
+        whole(principals),
+        count(seen.rate),
+        microseconds(seen.cpu),
+        format!("{:.1} s", bench.started_in.as_secs_f64()),
         megabytes(resident),
-        megabytes(highest)
-    );
-    Ok(())
+        megabytes(highest),
+    ])
+}
+
+/// Starts that find a snapshot on disk: with the store there, and with nobody at its address.
+fn kept(principals: usize) -> Result<String, Failed> {
+    let folder = tempfile::tempdir().map_err(Failed::of("a folder"))?;
+    let orders = Arc::new(Orders::new(principals, measure::now())?);
+    let core = Some(measure::SERVER_CORE);
+    let (store, first) = measure::decision(&orders, core, Some(folder.path()))?;
+    let file = folder.path().join("snapshot");
+    let began = Instant::now();
+    while !file.exists() {
+        if began.elapsed() > PATIENCE {
+            return Err(Failed::because("no snapshot was kept"));
+        }
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    let written = std::fs::metadata(&file).map_err(Failed::of("the kept snapshot"))?.len();
+    drop(first);
+    let with = measure::follower(&store.origin, core, Some(folder.path()))?.started_in;
+    drop(store);
+    // Nobody listens at the port of nobody.
+    let without = measure::follower("http://127.0.0.1:1", core, Some(folder.path()))?.started_in;
+    Ok(format!(
+        "{} principals, {} on disk: {:.1} s while the store answers, {:.1} s without it, of which three are spent waiting for its word.\n",
+        whole(principals),
+        megabytes(written),
+        with.as_secs_f64(),
+        without.as_secs_f64()
+    ))
 }
 
 fn row(rpc: Rpc, streams: usize, echo: &Figures, ours: &Figures) -> Vec<String> {
@@ -186,9 +315,9 @@ fn row(rpc: Rpc, streams: usize, echo: &Figures, ours: &Figures) -> Vec<String> 
     ]
 }
 
-async fn picture(args: PictureArgs) -> Result<(), Failed> {
+async fn picture(principals: usize, out: &Path) -> Result<(), Failed> {
     process::pin(CLIENT_CORE)?;
-    let bench = Bench::start(args.principals, true).await?;
+    let bench = Bench::start(principals, true).await?;
     let mut lines = Vec::new();
     for (name, server, dashed) in
         [("decision service", &bench.decision, false), ("bare echo", &bench.echo, true)]
@@ -211,7 +340,7 @@ async fn picture(args: PictureArgs) -> Result<(), Failed> {
         lines.extend(own);
     }
     let title = "Authorize by ARN: latency against load, one core";
-    std::fs::write(&args.out, svg(title, &lines)).map_err(Failed::of("the picture"))
+    std::fs::write(out, svg(title, &lines)).map_err(Failed::of("the picture"))
 }
 
 async fn hold(args: HoldArgs) -> Result<(), Failed> {
