@@ -57,6 +57,7 @@ impl Rendered {
             }
             LayerRef::Boundary
             | LayerRef::Session
+            | LayerRef::Narrowing(_)
             | LayerRef::Resource
             | LayerRef::Scp(_)
             | LayerRef::Rcp(_) => None,
