@@ -3,7 +3,8 @@
     python3 binding.py [FILE]     prints `N passed, M failed`, and exits with 1 if any failed
 
 A vector is {"name", "request", "canonical", "binding"}, and with "proof": "actor" it is an actor's. `request` holds the fields
-of an ExchangeRequest under their proto names, or {"form": "..."}, the same in application/x-www-form-urlencoded.
+of an ExchangeRequest under their proto names, or {"form": "..."}, the same in application/x-www-form-urlencoded: `policy_arns` and
+`transitive_tag_keys` once for each value, `tags` as the JSON that the binding has, and everything else once.
 """
 
 import base64
@@ -26,9 +27,14 @@ def sha256(data: bytes) -> str:
 
 def fields_of_form(form: str) -> dict:
     pairs = urllib.parse.parse_qsl(form, keep_blank_values=True, strict_parsing=True, encoding="utf-8", errors="strict")
-    fields = dict(pairs)
-    if len(fields) != len(pairs):
-        raise ValueError("a parameter is there twice")
+    fields = {}
+    for name, value in pairs:
+        if name in ("policy_arns", "transitive_tag_keys"):
+            fields.setdefault(name, []).append(value)
+        elif name in fields:
+            raise ValueError("a parameter is there twice")
+        else:
+            fields[name] = json.loads(value) if name == "tags" and value else value
     if fields.pop("grant_type") != "urn:ietf:params:oauth:grant-type:token-exchange":
         raise ValueError("another grant_type")
     if "duration_seconds" in fields:

@@ -52,6 +52,11 @@ fn fields_of_form(form: &str) -> Map<String, Value> {
             "duration_seconds" => {
                 drop(fields.insert(name.into(), value.parse::<i32>().unwrap().into()))
             }
+            "policy_arns" | "transitive_tag_keys" => {
+                let list = fields.entry(name).or_insert_with(|| Value::Array(Vec::new()));
+                list.as_array_mut().unwrap().push(value.into());
+            }
+            "tags" => drop(fields.insert(name.into(), serde_json::from_str(&value).unwrap())),
             _ => assert_eq!(
                 fields.insert(name.into(), value.into()),
                 None,

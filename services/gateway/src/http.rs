@@ -40,8 +40,13 @@ const MAX_CONNECTIONS: usize = 4096;
 const MAX_HEAD_BYTES: usize = 64 * 1024;
 
 /// Exchanges are counted where they are made; the others here. Whether the gateway is well, and with which keys it signs, anybody may ask.
-const UNCOUNTED: [&str; 4] =
-    ["/healthz", "/.well-known/jwks.json", "/.well-known/openid-configuration", "/oauth2/token"];
+const UNCOUNTED: [&str; 5] = [
+    "/healthz",
+    "/.well-known/jwks.json",
+    "/.well-known/openid-configuration",
+    "/.well-known/oauth-authorization-server",
+    "/oauth2/token",
+];
 
 /// `router`, with each source's requests counted.
 pub fn limited(router: Router, limits: Arc<Limits>) -> Router {

@@ -137,14 +137,15 @@ pub async fn serve(config: Config, listeners: Listeners, shutdown: Shutdown) -> 
     let door = Door::new(&config.issuer, config.identities.clone(), keys.clone());
     let service = TokenExchangeServiceServer::new(Grpc {
         challenges: Challenges::new(exchange.clone()),
-        exchange,
+        exchange: exchange.clone(),
         keys: keys.clone(),
     })
     .max_decoding_message_size(MAX_REQUEST_BYTES);
     grpc.routes().add_service(Authenticated::new(service, door));
 
     let sigv4_auth = Arc::new(SigV4Auth::new(config.region.clone(), store.clone(), uses.clone()));
-    let http = oauth::router(keys.clone()).merge(aws::router::router(sigv4_auth));
+    let face = oauth::Face { exchange, keys: keys.clone() };
+    let http = oauth::router(face).merge(aws::router::router(sigv4_auth));
     let http_limits = Arc::new(Limits::new(config.limits.http, Instant::now()));
     let http = http::limited(http, http_limits);
 

@@ -22,6 +22,7 @@ mod door;
 mod failures;
 mod granted;
 mod idp;
+mod http_token;
 mod limits;
 mod narrowed;
 mod proofs;

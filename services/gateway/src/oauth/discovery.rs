@@ -1,0 +1,27 @@
+//! What there is, for clients and verifiers that look (RFC 8414, OpenID Connect Discovery 1.0). It says what is so, and nothing else.
+
+use countersign_token::dpop;
+use serde_json::{Value, json};
+
+use super::{JWKS_PATH, form::GRANT_TYPE, token};
+
+/// The metadata of `issuer`.
+#[must_use]
+pub fn metadata(issuer: &str) -> Value {
+    let at = |path: &str| format!("{issuer}{path}");
+    json!({
+        "issuer": issuer,
+        "jwks_uri": at(JWKS_PATH),
+        "token_endpoint": at(token::PATH),
+        "grant_types_supported": [GRANT_TYPE],
+        // The subject token is the credential.
+        "token_endpoint_auth_methods_supported": ["none"],
+        // There is no authorization endpoint, so there is nothing that it could answer.
+        "response_types_supported": [],
+        "dpop_signing_alg_values_supported": [dpop::ALGORITHM],
+        "tls_client_certificate_bound_access_tokens": true,
+        // OpenID Connect requires these two. No id tokens are made; access tokens are signed so.
+        "subject_types_supported": ["public"],
+        "id_token_signing_alg_values_supported": ["ES256"],
+    })
+}
