@@ -133,6 +133,22 @@ impl SignedToken {
         keyset: &KeySet,
         shown: &Shown<'_>,
     ) -> Result<VerifiedToken, TokenError> {
+        self.look_at(now, expected, keyset)?;
+        check_possession(self.claims.cnf.as_ref(), shown)?;
+        Ok(VerifiedToken { kid: Arc::clone(&self.kid), claims: Arc::clone(&self.claims) })
+    }
+
+    /// Its claims, if it is good, for whoever asks about a token that somebody else holds, and does nothing in its name: whether it is
+    /// bound to a key does not matter.
+    ///
+    /// # Errors
+    /// `TokenError`, the first reason found.
+    pub fn look_at(
+        &self,
+        now: i64,
+        expected: &Expected<'_>,
+        keyset: &KeySet,
+    ) -> Result<&Claims, TokenError> {
         let record = usable(keyset, &self.kid)?;
         if now >= record.accept_until {
             return Err(TokenError::RetiredKey { kid: self.kid.to_string() });
@@ -145,8 +161,7 @@ impl SignedToken {
             return Err(TokenError::WrongAudience);
         }
         check_times(claims, now, expected.leeway.clamp(0, MAX_LEEWAY_SECONDS))?;
-        check_possession(claims.cnf.as_ref(), shown)?;
-        Ok(VerifiedToken { kid: Arc::clone(&self.kid), claims: Arc::clone(claims) })
+        Ok(claims)
     }
 
     /// The thumbprint of the key that signed.

@@ -19,9 +19,6 @@ pub enum Refusal {
         /// What is wrong with it, and what to send.
         message: String,
     },
-    /// A field that a later version reads.
-    #[error("{0} is not implemented yet")]
-    NotImplemented(&'static str),
     /// The resource policy is none.
     #[error("{field}: {malformed}")]
     Document {
@@ -105,7 +102,6 @@ impl From<Refusal> for Fault {
         let said = refusal.to_string();
         match refusal {
             Refusal::Invalid { field, message } => Fault::invalid(field, message),
-            Refusal::NotImplemented(field) => Fault::field_not_implemented(field),
             Refusal::Document { field, malformed } => malformed.findings.into_iter().fold(
                 Fault::new(Code::InvalidArgument, "MalformedPolicyDocument", said),
                 |fault, finding| {

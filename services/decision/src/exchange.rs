@@ -87,8 +87,9 @@ async fn parties(
     deadline: Instant,
 ) -> Result<(Arc<View>, Parties), Refusal> {
     decider.view(&question.at_least_revision, deadline).await?;
+    let came = if question.is_introspection { Came::InQuestion } else { Came::ToGateway };
     let open = async |token: &SubjectToken, audience, possession: &Possession| {
-        let presented = Presented { token: &token.0, audience, possession, came: Came::ToGateway };
+        let presented = Presented { token: &token.0, audience, possession, came };
         session::open(decider, presented, now, deadline).await.map_err(NoSession::of_subject)
     };
     let possession = &question.possession;

@@ -9,12 +9,12 @@ use countersign_proto::decision::v1::{
     FilterResourcesRequest, FilterResourcesResponse, GetStatusRequest, GetStatusResponse,
     WhoCanRequest, WhoCanResponse, decision_service_server::DecisionService,
 };
-use countersign_serve::authn::missing_credentials;
+use countersign_serve::{ServiceName, authn::missing_credentials};
 use tonic::{Request, Response, Status, Streaming, transport::server::TcpConnectInfo};
 
 use crate::{
     assume_role,
-    authn::{Admitted, Call},
+    authn::{Admitted, Call, Caller},
     check, convert,
     decider::Decider,
     exchange, status,
@@ -55,7 +55,12 @@ impl DecisionService for Decisions {
         request: Request<AuthorizeRequest>,
     ) -> Result<Response<AuthorizeResponse>, Status> {
         let (call, message) = unwrap(request)?;
-        let question = convert::authorize_question(message)?;
+        let question = match call.caller {
+            Caller::Service(ServiceName::Gateway) => convert::gateways_question(message)?,
+            Caller::Service(ServiceName::Decision) | Caller::Session(_) | Caller::Anonymous => {
+                convert::authorize_question(message)?
+            }
+        };
         let answer = check::authorize(&self.decider, &call, question).await?;
         Ok(Response::new(answer))
     }

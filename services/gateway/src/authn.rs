@@ -2,7 +2,7 @@
 //! ours whose audience is `countersign`.
 //!
 //! The gateway holds no policy, so it does not know whether the token's role still exists: signature, issuer, audience, expiry and key
-//! are what it checks. What it answers to a token is public over HTTP anyway.
+//! are what it checks. Whoever wants more than the keys, which are public, is asked about at the decision service (`life.rs`).
 
 use std::sync::Arc;
 
@@ -11,10 +11,10 @@ use countersign_serve::{
     authn::{Authenticate, bearer, missing_credentials},
     incoming::Peer,
 };
-use countersign_token::{Expected, VerifiedToken, verify};
+use countersign_token::{Expected, verify};
 use http::HeaderMap;
 
-use crate::{clock, keys::Keys};
+use crate::{clock, keys::Keys, life::SessionCaller};
 
 /// The RPCs that pass the door without credentials: they bring their own.
 pub const EXCHANGE_PATH: &str = "/countersign.token.v1.TokenExchangeService/Exchange";
@@ -34,7 +34,7 @@ pub enum Caller {
     /// Another part of Countersign.
     Service(ServiceName),
     /// A session.
-    Session(Arc<VerifiedToken>),
+    Session(SessionCaller),
 }
 
 /// The gateway's door.
@@ -52,7 +52,11 @@ impl Door {
         Self { issuer: issuer.into(), identities, keys }
     }
 
-    fn caller(
+    /// Who these headers, and the certificate of `peer`, show at `now`.
+    ///
+    /// # Errors
+    /// When there are no credentials, or bad ones.
+    pub fn caller(
         &self,
         path: &str,
         headers: &HeaderMap,
@@ -80,7 +84,10 @@ impl Door {
     fn session(&self, token: &str, now: i64) -> Result<Caller, Fault> {
         let expected = Expected { issuer: &self.issuer, audience: AUDIENCE, leeway: LEEWAY };
         match verify(token, &self.keys.known(), &expected, now) {
-            Ok(verified) => Ok(Caller::Session(Arc::new(verified))),
+            Ok(verified) => Ok(Caller::Session(SessionCaller {
+                verified: Arc::new(verified),
+                token: token.into(),
+            })),
             Err(error) => {
                 Err(Fault::unauthenticated(error.code(), format!("the token is refused: {error}")))
             }

@@ -118,6 +118,16 @@ pub enum Refusal {
         /// Why, and what helps.
         why: &'static str,
     },
+    /// The caller may not do that with somebody else's token.
+    #[error("{caller} is not authorized to perform: {action} on resource: {resource}")]
+    TokenDenied {
+        /// Who asked.
+        caller: String,
+        /// What for.
+        action: &'static str,
+        /// Whose token.
+        resource: String,
+    },
     /// The decision service said no to an exchange of a token.
     #[error("{subject} may not have its token exchanged for audience `{audience}` ({detail})")]
     ExchangeDenied {
@@ -351,6 +361,7 @@ impl Refusal {
             | Self::Actor(_)
             | Self::Possession(_)
             | Self::NothingInScope { .. }
+            | Self::TokenDenied { .. }
             | Self::AudienceNotAllowed { .. }
             | Self::UnknownIssuer { .. }
             | Self::WebIdentity(_)
@@ -411,6 +422,7 @@ impl From<&Refusal> for Fault {
                     .violation("scope", message)
             }
             Refusal::AudienceNotAllowed { .. } => denied("AudienceNotAllowed", message),
+            Refusal::TokenDenied { .. } => denied("AccessDenied", message),
             Refusal::ExchangeDenied { .. } => denied("AccessDenied", message),
             Refusal::UnknownIssuer { .. } => Fault::unauthenticated("UnknownIssuer", message),
             Refusal::WebIdentity(error) => Fault::unauthenticated(error.code(), message),

@@ -1,23 +1,25 @@
 //! The RPCs: unwrap, call the verb, wrap.
 
-use std::sync::Arc;
+use std::{net::IpAddr, sync::Arc};
 
 use countersign_proto::token::v1::{
     ExchangeRequest, ExchangeResponse, ExchangeWithChallengeRequest, GetJwksRequest,
     GetJwksResponse, IntrospectRequest, IntrospectResponse, RevokeRequest, RevokeResponse,
     token_exchange_service_server::TokenExchangeService,
 };
-use countersign_serve::Fault;
+use countersign_serve::{Fault, authn::missing_credentials};
 use http::{Uri, uri::Authority};
 use tonic::{Request, Response, Status, Streaming};
 
 use crate::{
+    authn::Caller,
     beside::Beside,
     challenge::{self, Challenges},
     clock,
     error::Refusal,
     exchange::Exchange,
     keys::Keys,
+    life,
 };
 
 /// The service. It stands behind [`crate::authn::Door`].
@@ -38,6 +40,15 @@ fn beside<T>(request: &Request<T>) -> Result<Beside, Refusal> {
         format!("https://{authority}{}", called.map(Uri::path).unwrap_or_default())
     };
     Beside::of(request.metadata().as_ref(), uri)
+}
+
+/// Who has passed the door.
+fn caller<T>(request: &Request<T>) -> Result<Caller, Fault> {
+    request.extensions().get::<Caller>().cloned().ok_or_else(missing_credentials)
+}
+
+fn source<T>(request: &Request<T>) -> Option<IpAddr> {
+    request.remote_addr().map(|address| address.ip())
 }
 
 #[tonic::async_trait]
@@ -71,16 +82,24 @@ impl TokenExchangeService for Grpc {
 
     async fn introspect(
         &self,
-        _request: Request<IntrospectRequest>,
+        request: Request<IntrospectRequest>,
     ) -> Result<Response<IntrospectResponse>, Status> {
-        Err(Fault::rpc_not_implemented("Introspect").into())
+        let (caller, source) = (caller(&request)?, source(&request));
+        let IntrospectRequest { token, token_type_hint: _ } = request.into_inner();
+        let claims = self.exchange.introspect(&caller, &token, source).await;
+        let claims = claims.map_err(|refusal| Fault::from(&refusal))?;
+        Ok(Response::new(life::introspected(claims.as_ref())))
     }
 
     async fn revoke(
         &self,
-        _request: Request<RevokeRequest>,
+        request: Request<RevokeRequest>,
     ) -> Result<Response<RevokeResponse>, Status> {
-        Err(Fault::rpc_not_implemented("Revoke").into())
+        let (caller, source) = (caller(&request)?, source(&request));
+        let RevokeRequest { token, token_type_hint: _ } = request.into_inner();
+        let ended = self.exchange.revoke(&caller, &token, source).await;
+        ended.map_err(|refusal| Fault::from(&refusal))?;
+        Ok(Response::new(RevokeResponse {}))
     }
 
     async fn get_jwks(

@@ -1,8 +1,9 @@
 //! The token gateway: something AWS signed in, a scoped token out.
 //!
-//! It speaks gRPC (`countersign.token.v1`) on one port; on the other, HTTP, its public keys and AWS's STS as far as
-//! GetCallerIdentity. It holds no policy: the decision service says who may assume what, the policy store what was spent, and its
-//! Watch here carries signing keys alone. (Revocations come with their RPCs; an access key's standing is asked for at each use.)
+//! It speaks gRPC (`countersign.token.v1`) on one port; on the other, HTTP, the same as OAuth, its public keys, and AWS's STS as far as
+//! GetCallerIdentity. It holds no policy: the decision service says who may assume what and which tokens stand, the policy store what
+//! was spent, and its Watch here carries signing keys alone. (Access keys' owners come with a memory of derived keys; until then an
+//! access key's standing is asked for at each use.)
 //!
 //! It is run by `countersign up`, and by `main.rs` as a process of its own.
 
@@ -22,6 +23,7 @@ pub mod exchange;
 pub mod grpc;
 pub mod http;
 pub mod keys;
+pub mod life;
 pub mod limits;
 mod narrow;
 pub mod oauth;
@@ -141,10 +143,10 @@ pub async fn serve(config: Config, listeners: Listeners, shutdown: Shutdown) -> 
         keys: keys.clone(),
     })
     .max_decoding_message_size(MAX_REQUEST_BYTES);
-    grpc.routes().add_service(Authenticated::new(service, door));
+    grpc.routes().add_service(Authenticated::new(service, door.clone()));
 
     let sigv4_auth = Arc::new(SigV4Auth::new(config.region.clone(), store.clone(), uses.clone()));
-    let face = oauth::Face { exchange, keys: keys.clone() };
+    let face = oauth::Face { exchange, keys: keys.clone(), door };
     let http = oauth::router(face).merge(aws::router::router(sigv4_auth));
     let http_limits = Arc::new(Limits::new(config.limits.http, Instant::now()));
     let http = http::limited(http, http_limits);

@@ -165,6 +165,7 @@ impl Exchange {
         beside.take(&self.seen_proofs, iat)?;
         let token = signer.mint(&claims)?;
         account.token_id.clone_from(&claims.jti);
+        self.uses.role(&claims.session.role_id, iat);
         Ok(convert::answer(token, &claims, iat))
     }
 
@@ -208,6 +209,7 @@ impl Exchange {
             source_address,
             at_least_revision: self.keys.heard().map(|heard| heard.to_string()).unwrap_or_default(),
             proof_of_possession: beside.of_token(&parties.subject),
+            is_introspection: false,
         };
         let answer = self.decision.clone().authorize_exchange(message).await;
         let answer = answer.map_err(|status| match status.code() {

@@ -26,6 +26,8 @@ pub struct ExchangeQuestion {
     pub actor_token: Option<SubjectToken>,
     /// What came beside the two.
     pub possession: Possession,
+    /// Whether nothing is exchanged.
+    pub is_introspection: bool,
     /// What the new token is for.
     pub audience: String,
     /// `aws:SourceIp`.
@@ -57,6 +59,7 @@ pub fn exchange_question(request: AuthorizeExchangeRequest) -> Result<ExchangeQu
         source_address,
         at_least_revision,
         proof_of_possession,
+        is_introspection,
     } = request;
     for (field, text) in [("subject_token", &subject_token), ("audience", &audience)] {
         if text.is_empty() {
@@ -68,6 +71,7 @@ pub fn exchange_question(request: AuthorizeExchangeRequest) -> Result<ExchangeQu
         subject_token: SubjectToken(subject_token),
         actor_token: (!actor_token.is_empty()).then_some(SubjectToken(actor_token)),
         possession: Possession::parse(proof_of_possession)?,
+        is_introspection,
         audience,
         source_address: address(&source_address)?,
         wished: Wished::parse(WishedFields {

@@ -23,7 +23,7 @@ pub use many::{Batch, batch_question, filter_question};
 pub use possession::Possession;
 pub use question::{
     Asked, Check, Owner, Question, authorize_question, check as question_of, explain_question,
-    is_own_action, principal,
+    gateways_question, is_own_action, principal,
 };
 pub use web_identity::WebIdentity;
 pub use who_can::{After, WhoCanQuestion, who_can_principal, who_can_question, who_can_undecided};

@@ -12,7 +12,7 @@ use countersign_policy::{
 };
 use countersign_proto::decision::v1::{
     AuthorizeRequest, ContextValue, ExplainRequest, ProofOfPossession, authorize_request,
-    explain_request,
+    context_value, explain_request,
 };
 
 use super::{context, possession::Possession};
@@ -136,6 +136,30 @@ pub fn authorize_question(request: AuthorizeRequest) -> Result<Question, Refusal
         resource_policy_document,
         at_least_revision,
     })
+}
+
+/// The audience of the token that a gateway's caller asks about: Countersign's own key, which gateways alone may set.
+const AUDIENCE_KEY: &str = "countersign:Audience";
+
+/// Parses an AuthorizeRequest of a gateway, about its own caller.
+pub fn gateways_question(mut request: AuthorizeRequest) -> Result<Question, Refusal> {
+    let audience = request.context.remove(AUDIENCE_KEY);
+    let mut question = authorize_question(request)?;
+    let Some(audience) = audience else { return Ok(question) };
+    match audience.kind {
+        Some(context_value::Kind::Value(audience)) => question
+            .check
+            .context
+            .insert(AUDIENCE_KEY, audience)
+            .map_err(|error| Refusal::invalid("context", error.to_string()))?,
+        Some(context_value::Kind::Values(_)) | None => {
+            return Err(Refusal::invalid(
+                "context",
+                format!("`{AUDIENCE_KEY}`: expected one value"),
+            ));
+        }
+    }
+    Ok(question)
 }
 
 /// Parses an ExplainRequest.

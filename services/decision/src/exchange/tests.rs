@@ -15,6 +15,7 @@ fn question(audience: &str) -> ExchangeQuestion {
         subject_token: SubjectToken("x".into()),
         actor_token: None,
         possession: Possession::default(),
+        is_introspection: false,
         audience: audience.into(),
         source_address: "10.1.2.3".parse().unwrap(),
         wished: Wished::default(),

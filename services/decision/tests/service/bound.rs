@@ -3,16 +3,16 @@
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use countersign_proto::{
     decision::v1::{
-        AuthorizeExchangeRequest, AuthorizeRequest, BatchAuthorizeRequest, Check, Decision,
-        DecisionReason, ExplainRequest, ProofOfPossession, authorize_request,
-        batch_authorize_request, explain_request,
+        AuthorizeExchangeRequest, AuthorizeRequest, BatchAuthorizeRequest, Check, ContextValue,
+        Decision, DecisionReason, ExplainRequest, ProofOfPossession, authorize_request,
+        batch_authorize_request, context_value, explain_request,
     },
     policy::v1::{RevokedTokenRecord, record::Record as Kind},
 };
 use countersign_token::Confirmation;
 use tonic::Code;
 
-use crate::harness::{ORDER, System, by, eventually, now, question, record, refused};
+use crate::harness::{ORDER, OURS, System, by, eventually, now, question, record, refused, role};
 
 const METHOD: &str = "GET";
 const URI: &str = "https://orders.example.com/orders/42";
@@ -228,10 +228,15 @@ async fn what_a_narrowed_token_may_do() {
 #[tokio::test]
 async fn a_gateway_asks_about_exchanges() {
     let system = System::start().await;
+    let introspect = r#"{"Effect":"Allow","Action":"countersign:IntrospectToken","Resource":"*",
+        "Condition":{"StringEquals":{"countersign:Audience":"orders"}}}"#;
+    let role = role(OURS, "Introspecter", Some(introspect));
+    let revision = system.store.put(record("r/Introspecter", Kind::Role(role)));
     let mut rpc = system.client.clone();
     let token = system.token("App", "orders");
     let ask = |change: &dyn Fn(&mut AuthorizeExchangeRequest)| {
         let mut request = AuthorizeExchangeRequest {
+            at_least_revision: revision.clone(),
             subject_token: token.clone(),
             audience: "orders".into(),
             source_address: "10.1.2.3".into(),
@@ -271,6 +276,12 @@ async fn a_gateway_asks_about_exchanges() {
     let client = Client::new();
     let own = bound(&system, Confirmation::Key(client.thumbprint()));
     check(&|r| r.subject_token = own.clone(), "ProofOfPossessionRequired").await;
+    // Who only asks about it has nothing to prove.
+    let in_question = |r: &mut AuthorizeExchangeRequest| {
+        r.subject_token = own.clone();
+        r.is_introspection = true;
+    };
+    assert!(rpc.authorize_exchange(ask(&in_question)).await.unwrap().into_inner().allowed);
     let shown = |r: &mut AuthorizeExchangeRequest| {
         r.subject_token = own.clone();
         r.proof_of_possession = Some(client.proof("1", &own));
@@ -293,6 +304,18 @@ async fn a_gateway_asks_about_exchanges() {
     let asked = system.by_gateway(may(introspect, "countersign", &checker));
     assert!(rpc.authorize(asked).await.unwrap().into_inner().allowed);
     let asked = system.by_gateway(may(introspect, "countersign", &powerless));
+    assert!(!rpc.authorize(asked).await.unwrap().into_inner().allowed);
+    // For which audience is a key that gateways alone may set.
+    let of_orders = system.token("Introspecter", "countersign");
+    for (audience, expected) in [("orders", true), ("Orders", false), ("billing", false)] {
+        let mut asked = may(introspect, "countersign", &of_orders);
+        let value = ContextValue { kind: Some(context_value::Kind::Value(audience.into())) };
+        asked.context.insert("countersign:Audience".into(), value);
+        let answer = rpc.authorize(system.by_gateway(asked.clone())).await.unwrap();
+        assert_eq!(answer.into_inner().allowed, expected, "{audience}");
+        assert_eq!(refused(system.authorize(asked).await).1, "ValidationError");
+    }
+    let asked = system.by_gateway(may(introspect, "countersign", &of_orders));
     assert!(!rpc.authorize(asked).await.unwrap().into_inner().allowed);
     for (action, audience, token) in
         [("orders:GetOrder", "countersign", &checker), (introspect, "orders", &token)]

@@ -3,7 +3,7 @@
 use countersign_token::dpop;
 use serde_json::{Value, json};
 
-use super::{JWKS_PATH, form::GRANT_TYPE, token};
+use super::{JWKS_PATH, form::GRANT_TYPE, token, tokens};
 
 /// The metadata of `issuer`.
 #[must_use]
@@ -16,6 +16,11 @@ pub fn metadata(issuer: &str) -> Value {
         "grant_types_supported": [GRANT_TYPE],
         // The subject token is the credential.
         "token_endpoint_auth_methods_supported": ["none"],
+        // RFC 8414 section 2: a caller shows an access token of its own.
+        "introspection_endpoint": at(tokens::INTROSPECT),
+        "introspection_endpoint_auth_methods_supported": ["Bearer"],
+        "revocation_endpoint": at(tokens::REVOKE),
+        "revocation_endpoint_auth_methods_supported": ["Bearer"],
         // There is no authorization endpoint, so there is nothing that it could answer.
         "response_types_supported": [],
         "dpop_signing_alg_values_supported": [dpop::ALGORITHM],

@@ -111,6 +111,7 @@ impl From<&Refusal> for OAuthFault {
 fn of_the_request(refusal: &Refusal) -> &'static str {
     match refusal {
         Refusal::Possession(_) => "invalid_dpop_proof",
+        Refusal::TokenDenied { .. } => "unauthorized_client",
         Refusal::NothingInScope { .. } | Refusal::Invalid { field: "scope", .. } => "invalid_scope",
         Refusal::AudienceNotAllowed { .. }
         | Refusal::ExchangeDenied { .. }

@@ -1,9 +1,10 @@
-//! The HTTP port's OAuth half: exchanges, the public keys, what there is, and whether the gateway is well.
+//! The HTTP port's OAuth half: exchanges, what becomes of tokens, the public keys, what there is, and whether the gateway is well.
 
 mod discovery;
 pub mod fault;
 pub mod form;
 pub mod token;
+pub mod tokens;
 
 use std::{sync::Arc, time::Duration};
 
@@ -19,7 +20,7 @@ use axum::{
     routing::{get, post},
 };
 
-use crate::{clock, exchange::Exchange, keys::Keys};
+use crate::{authn::Door, clock, exchange::Exchange, keys::Keys};
 
 /// From the head of a request to the end of its body.
 const DEADLINE: Duration = Duration::from_secs(10);
@@ -34,12 +35,16 @@ pub struct Face {
     pub exchange: Arc<Exchange>,
     /// The keys.
     pub keys: Arc<Keys>,
+    /// Who calls, where it is not a proof that says so.
+    pub door: Door,
 }
 
 /// The paths.
 pub fn router(face: Face) -> Router {
     Router::new()
         .route(token::PATH, post(token::exchange))
+        .route(tokens::INTROSPECT, post(tokens::introspect))
+        .route(tokens::REVOKE, post(tokens::revoke))
         .route(JWKS_PATH, get(jwks))
         .route("/.well-known/openid-configuration", get(metadata))
         .route("/.well-known/oauth-authorization-server", get(metadata))

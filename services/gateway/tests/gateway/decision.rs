@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex};
 
 use countersign_proto::decision::v1::{
     AuthorizeAssumeRoleRequest, AuthorizeAssumeRoleResponse, AuthorizeExchangeRequest,
-    AuthorizeExchangeResponse, Decision, DecisionReason,
+    AuthorizeExchangeResponse, AuthorizeRequest, AuthorizeResponse, Decision, DecisionReason,
 };
 use countersign_serve::{ServiceIdentities, ServiceName};
 use http::Request;
@@ -21,7 +21,12 @@ type Judge = Box<dyn Fn(&AuthorizeAssumeRoleRequest) -> Verdict + Send + Sync>;
 pub type ExchangeVerdict = Result<AuthorizeExchangeResponse, Status>;
 type ExchangeJudge = Box<dyn Fn(&AuthorizeExchangeRequest) -> ExchangeVerdict + Send + Sync>;
 
+pub type Permission = Result<AuthorizeResponse, Status>;
+type PermissionJudge = Box<dyn Fn(&AuthorizeRequest) -> Permission + Send + Sync>;
+
 pub struct DecisionService {
+    permission_judge: Mutex<PermissionJudge>,
+    permissions: Mutex<Vec<AuthorizeRequest>>,
     exchange_judge: Mutex<ExchangeJudge>,
     exchanges: Mutex<Vec<AuthorizeExchangeRequest>>,
     identities: ServiceIdentities,
@@ -94,6 +99,8 @@ impl DecisionService {
             asked: Mutex::default(),
             exchange_judge: Mutex::new(exchange_judge),
             exchanges: Mutex::default(),
+            permission_judge: Mutex::new(Box::new(|_| Ok(AuthorizeResponse::default()))),
+            permissions: Mutex::default(),
         })
     }
 
@@ -109,6 +116,15 @@ impl DecisionService {
         judge: impl Fn(&AuthorizeExchangeRequest) -> ExchangeVerdict + Send + Sync + 'static,
     ) {
         *self.exchange_judge.lock().unwrap() = Box::new(judge);
+    }
+
+    /// What callers of the gateway may do; nothing, at first.
+    pub fn permits(&self, judge: impl Fn(&AuthorizeRequest) -> Permission + Send + Sync + 'static) {
+        *self.permission_judge.lock().unwrap() = Box::new(judge);
+    }
+
+    pub fn permissions(&self) -> Vec<AuthorizeRequest> {
+        self.permissions.lock().unwrap().clone()
     }
 
     pub fn exchanges(&self) -> Vec<AuthorizeExchangeRequest> {
@@ -132,6 +148,11 @@ impl Rpcs for DecisionService {
                     verdict
                 })
             }
+            (Ok(Some(ServiceName::Gateway)), "Authorize") => rpc::unary(request, move |ask| {
+                let verdict = self.permission_judge.lock().unwrap()(&ask);
+                self.permissions.lock().unwrap().push(ask);
+                verdict
+            }),
             (Ok(Some(ServiceName::Gateway)), "AuthorizeExchange") => {
                 rpc::unary(request, move |ask| {
                     let verdict = self.exchange_judge.lock().unwrap()(&ask);

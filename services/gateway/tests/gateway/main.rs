@@ -23,6 +23,7 @@ mod failures;
 mod granted;
 mod idp;
 mod http_token;
+mod life;
 mod limits;
 mod narrowed;
 mod proofs;

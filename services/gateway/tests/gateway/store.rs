@@ -10,7 +10,8 @@ use countersign_proto::policy::v1::{
     AccessKeyRecord, ConsumeProofRequest, ConsumeProofResponse, DeriveSigningKeyRequest,
     DeriveSigningKeyResponse, ListSigningKeysRequest, ListSigningKeysResponse, PinPrincipalRequest,
     PinPrincipalResponse, PublishSigningKeyRequest, PublishSigningKeyResponse, Record,
-    RecordUsesRequest, RecordUsesResponse, SigningKeyRecord, SigningKeyStatus, Use, WatchChange,
+    RecordUsesRequest, RecordUsesResponse, RevokeTokenRequest, RevokeTokenResponse,
+    SigningKeyRecord, SigningKeyStatus, Use, WatchChange,
     WatchHeartbeat, WatchRequest, WatchResponse, WatchSnapshotChunk, record, watch_request,
     watch_response,
 };
@@ -47,6 +48,8 @@ pub struct Inner {
     pub consumed: HashSet<String>,
     pub pins: HashMap<String, String>,
     pub uses: Vec<Use>,
+    /// Tokens, by name.
+    pub revoked: Vec<String>,
     /// RPCs that answer UNAVAILABLE.
     pub away: HashSet<&'static str>,
     pub lease: i64,
@@ -260,6 +263,10 @@ impl Rpcs for Store {
             }
             "DeriveSigningKey" => rpc::unary(request, move |ask| self.derive(&ask)),
             "ConsumeProof" => rpc::unary(request, move |ask| self.consume(ask)),
+            "RevokeToken" => rpc::unary(request, move |ask: RevokeTokenRequest| {
+                self.with(|inner| inner.revoked.push(ask.token_id));
+                Ok(RevokeTokenResponse::default())
+            }),
             "PinPrincipal" => rpc::unary(request, move |ask| self.pin(ask)),
             "RecordUses" => rpc::unary(request, move |ask: RecordUsesRequest| {
                 self.with(|inner| inner.uses.extend(ask.uses));
