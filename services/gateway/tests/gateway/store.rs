@@ -11,9 +11,8 @@ use countersign_proto::policy::v1::{
     DeriveSigningKeyResponse, ListSigningKeysRequest, ListSigningKeysResponse, PinPrincipalRequest,
     PinPrincipalResponse, PublishSigningKeyRequest, PublishSigningKeyResponse, Record,
     RecordUsesRequest, RecordUsesResponse, RevokeTokenRequest, RevokeTokenResponse,
-    SigningKeyRecord, SigningKeyStatus, Use, WatchChange,
-    WatchHeartbeat, WatchRequest, WatchResponse, WatchSnapshotChunk, record, watch_request,
-    watch_response,
+    SigningKeyRecord, SigningKeyStatus, Use, WatchChange, WatchHeartbeat, WatchRequest,
+    WatchResponse, WatchSnapshotChunk, record, watch_request, watch_response,
 };
 use countersign_serve::{Fault, ServiceIdentities, ServiceName};
 use countersign_sigv4::{SecretKey, derive};
