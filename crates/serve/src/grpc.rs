@@ -266,6 +266,12 @@ impl Health {
         self.set(&names, ServingStatus::NotServing).await;
     }
 
+    /// A part of a service, under a name of its own, answers or does not: the service and the server stay as they are.
+    pub async fn part(&self, name: &str, serving: bool) {
+        let status = if serving { ServingStatus::Serving } else { ServingStatus::NotServing };
+        self.reporter.set_service_status(name, status).await;
+    }
+
     async fn set(&self, service_names: &[&str], status: ServingStatus) {
         for name in service_names {
             self.reporter.set_service_status(*name, status).await;

@@ -215,7 +215,7 @@ pub fn of_signed(
     if !is_there || not_revoked(signed, view).is_err() {
         return None;
     }
-    Some((session(&verified).ok()?, revision))
+    Some((session(verified.claims()).ok()?, revision))
 }
 
 /// What the token says, once its signature holds: checked now, or remembered.

@@ -7,7 +7,7 @@ use countersign_serve::{ServiceIdentities, telemetry::Metrics};
 
 use crate::place::Place;
 
-use crate::iam::quota::Quotas;
+use crate::{iam::quota::Quotas, seal::SealingKeys};
 
 /// What the policy store is told when it starts.
 #[derive(Clone, Debug)]
@@ -26,6 +26,8 @@ pub struct Config {
     pub identities: ServiceIdentities,
     /// The name of this process in the audit trail; another one in each process on one store.
     pub process: String,
+    /// Where the key is that secrets are sealed under.
+    pub sealing: SealingKeys,
     /// How much an account may hold; IAM's own quotas by default.
     pub quotas: Quotas,
     /// Where it counts.

@@ -56,6 +56,8 @@ pub enum Error {
     TooManyReads,
     #[error("the system's random generator failed")]
     NoRandomness,
+    #[error("the disk under the audit trail is full; nothing was written")]
+    TrailFull,
     #[error("a secret could not be opened: the sealing key is not the one it was sealed with")]
     Unsealed,
     #[error(transparent)]
@@ -136,6 +138,8 @@ impl From<Error> for Fault {
                     "the policy store failed; its log says why",
                 )
             }
+            Error::TrailFull => Fault::new(Code::ResourceExhausted, "LimitExceeded", text)
+                .retry_after(Duration::from_secs(5)),
             Error::Store(error) => storage(&error),
         }
     }

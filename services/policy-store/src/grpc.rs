@@ -182,13 +182,13 @@ writes! {
     AttachGuardrailRequest => AttachGuardrailResponse;
     DetachGuardrailRequest => DetachGuardrailResponse;
     RevokeRoleSessionsRequest => RevokeRoleSessionsResponse;
+    RevokeSigningKeyRequest => RevokeSigningKeyResponse;
+    RevokeTokenRequest => RevokeTokenResponse;
     ImportAccountAuthorizationDetailsRequest => ImportAccountAuthorizationDetailsResponse;
 }
 
 plain_writes! {
-    RevokeTokenRequest => RevokeTokenResponse;
     PublishSigningKeyRequest => PublishSigningKeyResponse;
-    RevokeSigningKeyRequest => RevokeSigningKeyResponse;
     ConsumeProofRequest => ConsumeProofResponse;
     PinPrincipalRequest => PinPrincipalResponse;
 }

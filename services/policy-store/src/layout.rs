@@ -372,6 +372,11 @@ pub fn secret_of(key: &[u8]) -> Option<&str> {
     std::str::from_utf8(key.strip_prefix(SECRETS.as_bytes())?).ok()
 }
 
+/// What is written to see whether there is room.
+pub fn space_probe() -> bytes::Bytes {
+    format!("{UNWATCHED}space").into_bytes().into()
+}
+
 /// The mark of an import that is not done.
 pub fn import_mark() -> Key<crate::transfer::Mark> {
     Key::new(format!("{UNWATCHED}import"))

@@ -26,6 +26,7 @@ mod seal;
 mod seed;
 pub mod settings;
 mod simulate;
+mod space;
 pub mod transfer;
 mod view;
 mod watch;
@@ -50,11 +51,14 @@ pub use config::{Config, Seeding};
 pub use iam::quota::{NoQuota, QuotaSetting, Quotas};
 pub use place::{EtcdPlace, Place, PlaceError};
 pub use reseal::SealedError;
-pub use seal::{SealingKeyError, write_private};
+pub use seal::{NoSealingKey, SealingKey, SealingKeyError, SealingKeys, write_private};
 pub use seed::SeedError;
 
 /// The name under which health knows the service.
 pub const SERVICE_NAME: &str = "countersign.policy.v1.PolicyStoreService";
+
+/// The name under which health knows whether there is room for writes. Reads go on without.
+pub const WRITES: &str = "countersign.policy.v1.PolicyStoreService/writes";
 
 /// Spent proofs are looked through so often.
 const SWEEP: Duration = Duration::from_secs(300);
@@ -144,7 +148,10 @@ pub async fn serve(
         quotas: config.quotas,
         process: process.clone(),
         shutdown: shutdown.clone(),
+        refusals: Arc::default(),
+        space: Arc::default(),
     };
+    let (refusals, space) = (policy_store.refusals.clone(), policy_store.space.clone());
     let authenticator = authn::Authenticator {
         identities: config.identities,
         issuer: config.issuer.as_str().into(),
@@ -156,10 +163,16 @@ pub async fn serve(
 
     let resealing = tokio::spawn(reseal_all(store.clone(), sealer));
     let sweeping = tokio::spawn(sweep(store.clone(), shutdown.clone()));
-    let tracing = tokio::spawn(write_trail(store, trail, process, shutdown.clone()));
+    let health = server.health();
+    let watching = space.clone().watch(store.clone(), health, WRITES, shutdown.clone());
+    let watching = tokio::spawn(watching);
+    let refusing = tokio::spawn(refusals.run(store.clone(), shutdown.clone()));
+    let tracing = tokio::spawn(write_trail(store, trail, process, space, shutdown.clone()));
     let served = server.serve(listener, shutdown).await;
     sweeping.abort();
     resealing.abort();
+    watching.abort();
+    let _ = refusing.await;
     // It writes what the last commits left, and ends by itself.
     let _ = tracing.await;
     Ok(served?)
@@ -201,23 +214,30 @@ async fn seed_here(
     Ok(())
 }
 
-/// Writes the audit trail on as commits come. A disk that is full stops nobody: the events are in the store until the files have them.
+/// Writes the audit trail on as commits come. While the disk under it is full, what has an event is refused, and tried again is the
+/// file; the events of what was written before are in the store until the files have them.
 async fn write_trail(
     store: Arc<dyn Store>,
     mut trail: Trail,
     process: Arc<str>,
+    space: Arc<space::Space>,
     shutdown: Shutdown,
 ) {
+    let mut retry = TRAIL_RETRY;
     let mut head = store.watch_head();
     let mut pruned = 0;
     loop {
         let is_over = tokio::select! {
             () = shutdown.wait() => true,
             changed = head.changed() => changed.is_err(),
-            () = tokio::time::sleep(TRAIL_RETRY) => false,
+            () = tokio::time::sleep(retry) => false,
         };
         let now = now().seconds;
-        if let Err(error) = trail.catch_up(store.as_ref(), now).await {
+        let caught_up = trail.catch_up(store.as_ref(), now).await;
+        let is_full = matches!(&caught_up, Err(error) if error.is_full());
+        space.trail(is_full);
+        retry = if is_full { TRAIL_PAUSE } else { TRAIL_RETRY };
+        if let Err(error) = caught_up {
             tracing::error!(%error, "the audit trail cannot be written to its file; the store keeps it");
         }
         if now - pruned >= TRAIL_PRUNE {
@@ -238,18 +258,23 @@ async fn write_trail(
 /// The store and its sealing key. A store without its key would be full of secrets that nobody can open: a key is made with a new store
 /// alone.
 async fn open(config: &Config) -> Result<(Arc<dyn Store>, Arc<seal::Sealer>), Error> {
-    let key = config.sealing_key();
     let seeds = config.seeding == Seeding::Here;
     if let Some(folder) = config.place.folder(&config.data_dir) {
-        let sealer = seal::Sealer::from_file(&key, seeds && !folder.exists())?;
-        let sealer = sealer.with_previous(&config.previous_sealing_key())?;
+        let sealer = sealer(config, seeds && !folder.exists())?;
         return Ok((config.place.open(&config.data_dir).await?, Arc::new(sealer)));
     }
     let store = config.place.open(&config.data_dir).await?;
     let new = seeds && store.head().await? == 0;
-    let sealer =
-        seal::Sealer::from_file(&key, new)?.with_previous(&config.previous_sealing_key())?;
-    Ok((store, Arc::new(sealer)))
+    Ok((store, Arc::new(sealer(config, new)?)))
+}
+
+/// The key that was given; or the one of the secrets' folder, made there with a new store.
+fn sealer(config: &Config, new: bool) -> Result<seal::Sealer, SealingKeyError> {
+    match &config.sealing {
+        SealingKeys::Given { current, previous } => seal::Sealer::given(current, previous.as_ref()),
+        SealingKeys::DataFolder => seal::Sealer::from_file(&config.sealing_key(), new)?
+            .with_previous(&config.previous_sealing_key()),
+    }
 }
 
 /// Seals again what another key sealed, and says when that is done.

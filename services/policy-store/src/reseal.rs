@@ -23,7 +23,8 @@ pub enum SealedError {
     /// The key is another.
     #[error(
         "the sealing key is not the one that the secret of access key `{access_key_id}` was sealed under: put the right one back as \
-         `sealing.key`, or put it beside the new one as `sealing-previous.key`, and all secrets are sealed again"
+         `sealing.key` (or COUNTERSIGN_SEALING_KEY), or put it beside the new one as `sealing-previous.key` (or \
+         COUNTERSIGN_SEALING_KEY_PREVIOUS), and all secrets are sealed again"
     )]
     OtherKey {
         /// Whose secret.

@@ -1,15 +1,58 @@
-//! Secrets at rest: sealed with AES-256-GCM under a key from a file. The name of what is sealed is authenticated with it, so that
+//! Secrets at rest: sealed with AES-256-GCM under a key from a file, or one that was given. The name of what is sealed is authenticated with it, so that
 //! one secret cannot be put in another's place.
 
-use std::{fmt, fs, io, os::unix::fs::OpenOptionsExt, path::Path};
+use std::{fmt, fs, io, os::unix::fs::OpenOptionsExt, path::Path, str::FromStr};
 
 use aws_lc_rs::{
     aead::{AES_256_GCM, Aad, NONCE_LEN, Nonce, RandomizedNonceKey},
     rand,
 };
+use base64::{Engine, engine::general_purpose::STANDARD};
 use zeroize::Zeroizing;
 
 use crate::error::Error;
+
+/// A sealing key that was given, not read from the data folder.
+#[derive(Clone, PartialEq, Eq)]
+pub struct SealingKey(Zeroizing<[u8; 32]>);
+
+impl fmt::Debug for SealingKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("SealingKey(redacted)")
+    }
+}
+
+/// A text that is no sealing key.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "a sealing key is 32 bytes in base64, 44 characters: `head -c 32 /dev/urandom | base64` makes one"
+)]
+pub struct NoSealingKey;
+
+impl FromStr for SealingKey {
+    type Err = NoSealingKey;
+
+    fn from_str(text: &str) -> Result<Self, NoSealingKey> {
+        let bytes = Zeroizing::new(STANDARD.decode(text.trim()).map_err(|_| NoSealingKey)?);
+        let key: [u8; 32] = bytes.as_slice().try_into().map_err(|_| NoSealingKey)?;
+        Ok(Self(Zeroizing::new(key)))
+    }
+}
+
+/// Where the sealing key is.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum SealingKeys {
+    /// In the data folder: `sealing.key`, made with a new store, and the one before it, if there was one, in `sealing-previous.key`.
+    #[default]
+    DataFolder,
+    /// Given, and nowhere in the data folder.
+    Given {
+        /// What secrets are sealed under.
+        current: SealingKey,
+        /// What they were sealed under before.
+        previous: Option<SealingKey>,
+    },
+}
 
 /// Seals under one key; opens what it sealed, and what the key before it did.
 pub struct Sealer {
@@ -69,6 +112,15 @@ impl Sealer {
         Ok(Self { current: key_from(path)?, previous: None })
     }
 
+    /// With these keys.
+    pub fn given(
+        current: &SealingKey,
+        previous: Option<&SealingKey>,
+    ) -> Result<Self, SealingKeyError> {
+        let previous = previous.map(|key| key_of(key.0.as_slice())).transpose()?;
+        Ok(Self { current: key_of(current.0.as_slice())?, previous })
+    }
+
     /// With the key in use before, if there is a file at `path`.
     pub fn with_previous(self, path: &Path) -> Result<Self, SealingKeyError> {
         if !path.exists() {
@@ -119,7 +171,11 @@ fn key_from(path: &Path) -> Result<RandomizedNonceKey, SealingKeyError> {
     if key.len() != 32 {
         return Err(SealingKeyError::Length { path: shown, length: key.len() });
     }
-    RandomizedNonceKey::new(&AES_256_GCM, &key).map_err(|_| SealingKeyError::NoRandomness)
+    key_of(&key)
+}
+
+fn key_of(key: &[u8]) -> Result<RandomizedNonceKey, SealingKeyError> {
+    RandomizedNonceKey::new(&AES_256_GCM, key).map_err(|_| SealingKeyError::NoRandomness)
 }
 
 fn open_with(
@@ -184,6 +240,27 @@ mod tests {
         assert!(sealer.open("AKIAONE", sealed.get(1..).unwrap()).is_err());
         assert!(sealer.open("AKIAONE", &[]).is_err());
         assert!(!format!("{sealer:?}").contains('7'));
+    }
+
+    #[test]
+    fn a_key_may_be_given_as_text() {
+        let check = |text: &str, good: bool| {
+            assert_eq!(text.parse::<SealingKey>().is_ok(), good, "{text:?}");
+        };
+        let text = STANDARD.encode([7; 32]);
+        check(&text, true);
+        check(&format!("{text}\n"), true);
+        for bad in ["", "AAAA", "not base64", &STANDARD.encode([7; 31]), &STANDARD.encode([7; 33])]
+        {
+            check(bad, false);
+        }
+        let key: SealingKey = text.parse().unwrap();
+        assert!(!format!("{key:?}").contains('7'));
+        let other: SealingKey = STANDARD.encode([8; 32]).parse().unwrap();
+        let sealed = Sealer::given(&key, None).unwrap().seal("k", b"secret").unwrap();
+        let after = Sealer::given(&other, Some(&key)).unwrap();
+        assert_eq!(after.open("k", &sealed).unwrap().as_slice(), b"secret");
+        assert!(Sealer::given(&other, None).unwrap().open("k", &sealed).is_err());
     }
 
     #[test]

@@ -6,7 +6,7 @@ use countersign_serve::{
     settings::{Setting, Settings, SettingsError},
 };
 
-use crate::{Config, EtcdPlace, Place, QuotaSetting, Quotas, Seeding};
+use crate::{Config, EtcdPlace, Place, QuotaSetting, Quotas, SealingKeys, Seeding};
 
 /// Makes the first account instead of serving.
 pub const INIT: (&str, &str) = (
@@ -55,6 +55,7 @@ pub fn configure(settings: &Settings, common: &Common) -> Result<Config, Ended> 
             .accept_certificate(ServiceName::Gateway, domain),
         process: "policy-store".to_owned(),
         quotas: quotas.into_iter().fold(Quotas::default(), Quotas::with),
+        sealing: SealingKeys::DataFolder,
         metrics: common.metrics.clone(),
         secrets_dir: settings.path("secrets-dir"),
     })

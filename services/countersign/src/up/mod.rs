@@ -7,6 +7,7 @@ mod admin;
 mod services;
 
 use std::{
+    ffi::OsString,
     fs, io,
     net::{IpAddr, Ipv4Addr, SocketAddr},
     path::{Path, PathBuf},
@@ -16,7 +17,8 @@ use std::{
 
 use countersign_policy::arn::AccountId;
 use countersign_policy_store::{
-    ADMINISTRATOR, Place as StorePlace, PlaceError, Quotas, SERVICE_NAME as POLICY_STORE, Seeding,
+    ADMINISTRATOR, Place as StorePlace, PlaceError, Quotas, SERVICE_NAME as POLICY_STORE,
+    SealingKey, SealingKeys, Seeding,
 };
 use countersign_proto::token::v1::token_exchange_service_server::SERVICE_NAME as GATEWAY;
 use countersign_serve::{
@@ -28,6 +30,7 @@ use countersign_serve::{
     telemetry::{self, Metrics},
 };
 use tokio::{net::TcpListener, task::JoinHandle};
+use zeroize::Zeroizing;
 
 use crate::{
     cli::UpArgs,
@@ -84,6 +87,8 @@ pub struct UpOptions {
     pub rotation: Rotation,
     /// How much an account may hold.
     pub quotas: Quotas,
+    /// Where the key is that the policy store's secrets are sealed under.
+    pub sealing: SealingKeys,
     /// Which action on which resource a request is that Envoy asks about.
     pub envoy_mapping: Option<PathBuf>,
     /// Whether callers without credentials may ask the decision service about the bearers of tokens.
@@ -119,6 +124,7 @@ impl UpOptions {
             audit_dir: None,
             rotation: Rotation::default(),
             quotas: Quotas::default(),
+            sealing: SealingKeys::DataFolder,
             envoy_mapping: None,
             anonymous_callers: false,
             snapshot_dir: None,
@@ -267,6 +273,7 @@ async fn start_on(
         issuer: issuer.clone(),
         region: region.clone(),
         quotas: options.quotas,
+        sealing: options.sealing,
         process: "policy-store".to_owned(),
         metrics: options.metrics.clone(),
         secrets_dir: None,
@@ -399,6 +406,26 @@ impl Running {
     }
 }
 
+/// The variables of the environment that may hold the sealing key, and the one before it. An argument would be there for all to see.
+const SEALING_KEY: &str = "COUNTERSIGN_SEALING_KEY";
+const PREVIOUS_SEALING_KEY: &str = "COUNTERSIGN_SEALING_KEY_PREVIOUS";
+
+/// The sealing keys of the environment, or the data folder's if there are none. An empty variable is a mistake, and no key.
+fn sealing_keys(variable: impl Fn(&str) -> Option<OsString>) -> Result<SealingKeys, String> {
+    let key = |name: &str| {
+        let Some(text) = variable(name) else { return Ok(None) };
+        let text = Zeroizing::new(text.into_string().unwrap_or_default());
+        text.parse::<SealingKey>().map(Some).map_err(|error| format!("{name}: {error}"))
+    };
+    match (key(SEALING_KEY)?, key(PREVIOUS_SEALING_KEY)?) {
+        (Some(current), previous) => Ok(SealingKeys::Given { current, previous }),
+        (None, None) => Ok(SealingKeys::DataFolder),
+        (None, Some(_)) => {
+            Err(format!("{PREVIOUS_SEALING_KEY} is set and {SEALING_KEY} is not: give both"))
+        }
+    }
+}
+
 /// `countersign up`.
 pub async fn run(args: UpArgs) -> Exit {
     let metrics = Metrics::default();
@@ -425,6 +452,10 @@ async fn run_with(args: UpArgs, metrics: Metrics) -> Exit {
     if let Err(error) = place.check() {
         return Exit::bad_input(error);
     }
+    let sealing = match sealing_keys(|name| std::env::var_os(name)) {
+        Ok(sealing) => sealing,
+        Err(error) => return Exit::bad_input(error),
+    };
     let options = UpOptions {
         account: args.account,
         data_dir: args.data_dir,
@@ -445,6 +476,7 @@ async fn run_with(args: UpArgs, metrics: Metrics) -> Exit {
             ..RateLimits::default()
         },
         quotas: args.quotas.into_iter().fold(Quotas::default(), Quotas::with),
+        sealing,
         envoy_mapping: args.envoy_mapping,
         anonymous_callers: args.anonymous_callers,
         snapshot_dir: args.snapshot_dir,
@@ -559,6 +591,39 @@ mod tests {
         check("/tmp/my data", "'/tmp/my data'");
         check("it's $HOME", "'it'\\''s $HOME'");
         check("", "''");
+    }
+
+    #[test]
+    fn the_sealing_key_may_come_from_the_environment() {
+        let good = "BwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwc=";
+        let given = |text: &str| text.parse::<SealingKey>().unwrap();
+        let check =
+            |key: Option<&str>, previous: Option<&str>, expected: Result<SealingKeys, &str>| {
+                let variable = |name: &str| {
+                    let value = if name == SEALING_KEY { key } else { previous };
+                    value.map(OsString::from)
+                };
+                match (sealing_keys(variable), expected) {
+                    (Ok(found), Ok(expected)) => assert_eq!(found, expected),
+                    (Err(found), Err(part)) => {
+                        assert!(found.contains(part) && !found.contains(good), "{found}")
+                    }
+                    (found, expected) => panic!("{found:?}, not {expected:?}"),
+                }
+            };
+        check(None, None, Ok(SealingKeys::DataFolder));
+        let current = given(good);
+        check(
+            Some(good),
+            None,
+            Ok(SealingKeys::Given { current: current.clone(), previous: None }),
+        );
+        let both = SealingKeys::Given { current: current.clone(), previous: Some(current) };
+        check(Some(good), Some(good), Ok(both));
+        check(Some(""), None, Err("COUNTERSIGN_SEALING_KEY: "));
+        check(Some("BwcH"), None, Err("32 bytes"));
+        check(Some(good), Some("x"), Err("COUNTERSIGN_SEALING_KEY_PREVIOUS: "));
+        check(None, Some(good), Err("give both"));
     }
 
     #[tokio::test]

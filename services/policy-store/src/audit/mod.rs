@@ -5,8 +5,10 @@
 //! first in the order of keys. [`trail`] writes records on to files, chained by their digests.
 //!
 //! Not events: ConsumeProof, of which there is one for each exchange (the gateway's own trail has those), and PublishSigningKey and PinPrincipal,
-//! which are the gateway's own housekeeping. Nor are reads, and writes that were refused: those are in the log.
+//! which are the gateway's own housekeeping. Nor are reads. A write that is refused for want of a right is one, with an `errorCode`
+//! ([`refused`]), as far as their number is bounded; any other that fails is in the log.
 
+pub mod refused;
 pub mod trail;
 
 use std::sync::LazyLock;
@@ -76,6 +78,11 @@ pub struct AuditRecord {
 static POOL: LazyLock<Option<DescriptorPool>> =
     LazyLock::new(|| DescriptorPool::decode(FILE_DESCRIPTOR_SET).ok());
 
+/// Whether a call's writes are events.
+pub fn is_event(event_name: &str) -> bool {
+    !["ConsumeProof", "PublishSigningKey", "PinPrincipal"].contains(&event_name)
+}
+
 /// Adds the record of a write to what the write wants.
 pub fn record(
     view: &View,
@@ -85,9 +92,35 @@ pub fn record(
     answer: &[u8],
     process: &str,
 ) -> Result<(), Error> {
-    if ["ConsumeProof", "PublishSigningKey", "PinPrincipal"].contains(&call.event_name) {
-        return Ok(());
+    if is_event(call.event_name) {
+        let record = event(view.now(), call, resources, &Outcome::Done { answer }, process)?;
+        plan.put(&key(view.now(), &record.event_id), &record);
     }
+    Ok(())
+}
+
+/// How a call ended.
+pub enum Outcome<'a> {
+    /// With this answer, a message of the contract.
+    Done { answer: &'a [u8] },
+    /// It was refused, and nothing was written.
+    Refused {
+        /// By the name that IAM has for it.
+        code: &'static str,
+        message: String,
+        /// So many refusals since the last event of one have none of their own.
+        unrecorded: u64,
+    },
+}
+
+/// The record of a call.
+pub fn event(
+    now: Timestamp,
+    call: &Call,
+    resources: Vec<String>,
+    outcome: &Outcome<'_>,
+    process: &str,
+) -> Result<AuditRecord, Error> {
     let event_id = uuid()?;
     let event_source = source(call.event_name);
     let (account_id, username, principal_arn) = match &call.caller {
@@ -102,12 +135,21 @@ pub fn record(
         }
     };
     let parameters = shown(&format!("{}Request", call.event_name), &call.request);
-    let elements = shown(&format!("{}Response", call.event_name), answer);
+    let (elements, error_code, error_message, additional) = match outcome {
+        Outcome::Done { answer } => {
+            (shown(&format!("{}Response", call.event_name), answer), None, None, None)
+        }
+        Outcome::Refused { code, message, unrecorded } => {
+            let message: String = message.chars().take(LONGEST_TEXT).collect();
+            let lost = json!({"refusedAndNotRecorded": unrecorded});
+            (Value::Null, Some(*code), Some(message), (*unrecorded > 0).then_some(lost))
+        }
+    };
     let event = |parameters: Value, elements: Value| {
-        json!({
+        let mut event = json!({
             "eventVersion": "1.11",
             "userIdentity": identity(&call.caller),
-            "eventTime": text_of(view.now()),
+            "eventTime": text_of(now),
             "eventSource": event_source,
             "eventName": call.event_name,
             "sourceIPAddress": call.source.map(|address| address.to_string()),
@@ -120,18 +162,29 @@ pub fn record(
             "eventType": "AwsApiCall",
             "managementEvent": true,
             "recipientAccountId": account_id,
-        })
-        .to_string()
+        });
+        // As in CloudTrail, they are there only if there is something to say.
+        let optional = [
+            ("errorCode", error_code.map(Value::from)),
+            ("errorMessage", error_message.clone().map(Value::from)),
+            ("additionalEventData", additional.clone()),
+        ];
+        if let Value::Object(fields) = &mut event {
+            let said =
+                optional.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?)));
+            fields.extend(said);
+        }
+        event.to_string()
     };
     let mut text = event(parameters, elements);
     if text.len() > LONGEST_EVENT {
         let cut = || json!({"cut": "the event would have been too long"});
         text = event(cut(), cut());
     }
-    let record = AuditRecord {
-        event_id: event_id.clone(),
+    Ok(AuditRecord {
+        event_id,
         event_name: call.event_name.to_owned(),
-        event_time: Some(view.now()),
+        event_time: Some(now),
         event_source: event_source.to_owned(),
         account_id,
         username,
@@ -139,9 +192,7 @@ pub fn record(
         resources,
         event: text,
         process: process.to_owned(),
-    };
-    plan.put(&key(view.now(), &event_id), &record);
-    Ok(())
+    })
 }
 
 /// Where an event of this time stands: the newer, the earlier.

@@ -144,6 +144,50 @@ fn files(folder: &Path) -> io::Result<Vec<PathBuf>> {
     Ok(paths)
 }
 
+/// Reads the lines of a trail that is being written, from its beginning on.
+pub struct Tail {
+    folder: PathBuf,
+    current: Option<(PathBuf, BufReader<File>)>,
+    /// What was read of a line that is not written to its end.
+    begun: Vec<u8>,
+}
+
+impl Tail {
+    /// Of the files in `folder`, which may come later.
+    #[must_use]
+    pub fn new(folder: &Path) -> Self {
+        Self { folder: folder.to_owned(), current: None, begun: Vec::new() }
+    }
+
+    /// The next line, as it stands; `None` when there is none yet.
+    ///
+    /// # Errors
+    /// When the folder or a file cannot be read.
+    pub fn next_line(&mut self) -> io::Result<Option<String>> {
+        loop {
+            if let Some((_, file)) = &mut self.current {
+                file.read_until(b'\n', &mut self.begun)?;
+                if self.begun.last() == Some(&b'\n') {
+                    self.begun.pop();
+                    let line = String::from_utf8(std::mem::take(&mut self.begun));
+                    return line.map(Some).map_err(io::Error::other);
+                }
+            }
+            let Some(path) = self.next_file()? else { return Ok(None) };
+            self.begun.clear();
+            self.current = Some((path.clone(), BufReader::new(File::open(path)?)));
+        }
+    }
+
+    /// The file after the present one; nothing is written to a file once there is one after it.
+    fn next_file(&self) -> io::Result<Option<PathBuf>> {
+        let present = self.current.as_ref().map(|(path, _)| path);
+        Ok(files(&self.folder)?
+            .into_iter()
+            .find(|path| present.is_none_or(|present| path > present)))
+    }
+}
+
 /// Writes the trail.
 pub struct Trail {
     folder: PathBuf,
@@ -313,6 +357,18 @@ pub enum TrailError {
     File(#[from] io::Error),
 }
 
+impl TrailError {
+    /// Whether there is no room for the file.
+    pub fn is_full(&self) -> bool {
+        match self {
+            Self::File(error) => {
+                matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+            }
+            Self::Store(_) | Self::Record(_) => false,
+        }
+    }
+}
+
 impl From<Error> for TrailError {
     fn from(error: Error) -> Self {
         Self::Record(error.to_string())
@@ -404,6 +460,32 @@ mod tests {
         // Cut off at its end the chain holds, and its head is another.
         fs::write(&path, format!("{}\n{}\n", lines[0], lines[1])).unwrap();
         assert_ne!(verify(folder.path()).unwrap(), head);
+    }
+
+    #[test]
+    fn a_tail_follows_from_file_to_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut tail = Tail::new(folder.path());
+        assert_eq!(tail.next_line().unwrap(), None);
+        let mut trail = written(folder.path());
+        let read = |tail: &mut Tail| {
+            let mut sequences = Vec::new();
+            while let Some(text) = tail.next_line().unwrap() {
+                sequences.push(serde_json::from_str::<Line<'_>>(&text).unwrap().sequence);
+            }
+            sequences
+        };
+        assert_eq!(read(&mut tail), [1, 2, 3]);
+        // A new day, a new file; and a line that is half there is not read.
+        trail.append(&[(11, "{}".to_owned()), (12, "{}".to_owned())], 86_400).unwrap();
+        let last = files(folder.path()).unwrap().pop().unwrap();
+        let whole = fs::read(&last).unwrap();
+        fs::write(&last, &whole[..whole.len() - 10]).unwrap();
+        assert_eq!(read(&mut tail), [4]);
+        let mut file = OpenOptions::new().append(true).open(&last).unwrap();
+        file.write_all(&whole[whole.len() - 10..]).unwrap();
+        assert_eq!(read(&mut tail), [5]);
+        assert!(read(&mut tail).is_empty());
     }
 
     #[test]

@@ -1,4 +1,6 @@
-//! How fast derived keys are handed out. Whoever takes a gateway over cannot have every access key's at once, and one busy key cannot
+//! How fast something may happen: for each name, and for all together.
+//!
+//! Derived keys are handed out so. Whoever takes a gateway over cannot have every access key's at once, and one busy key cannot
 //! use up what the others need.
 
 use std::{
@@ -7,19 +9,20 @@ use std::{
     time::Duration,
 };
 
-/// So many in a second, and so many at once after a pause: for each access key, and for all together.
+/// Derived keys: for each access key, and for all together.
 const EACH: Rate = Rate { a_second: 500, at_once: 1_000 };
 const ALL: Rate = Rate { a_second: 2_000, at_once: 4_000 };
-/// Access keys that are told apart. More of them than this within a few seconds are beyond [`ALL`] already.
+/// Names that are told apart. More of them than this within a few seconds are beyond the rate of all already.
 const MOST: usize = 10_000;
 
+/// So many in a second, and so many at once after a pause.
 #[derive(Clone, Copy)]
-struct Rate {
-    a_second: u64,
-    at_once: u64,
+pub struct Rate {
+    pub a_second: u64,
+    pub at_once: u64,
 }
 
-/// A bucket that fills with time. In thousandths of a derivation, so that milliseconds count.
+/// A bucket that fills with time. In thousandths of what it counts, so that milliseconds count.
 #[derive(Clone, Copy)]
 struct Bucket {
     left: u64,
@@ -28,37 +31,49 @@ struct Bucket {
 }
 
 /// The limits of one process.
-#[derive(Default)]
 pub struct Limits(Mutex<Buckets>);
 
-#[derive(Default)]
+impl Default for Limits {
+    fn default() -> Self {
+        Self::of(EACH, ALL)
+    }
+}
+
 struct Buckets {
+    each_rate: Rate,
+    all_rate: Rate,
     all: Option<Bucket>,
     each: HashMap<String, Bucket>,
 }
 
 impl Limits {
-    /// Takes one derivation for `access_key_id` at `now`, in milliseconds since any moment.
+    /// With these rates.
+    pub fn of(each_rate: Rate, all_rate: Rate) -> Self {
+        Self(Mutex::new(Buckets { each_rate, all_rate, all: None, each: HashMap::new() }))
+    }
+
+    /// Takes one for `name` at `now`, in milliseconds since any moment.
     ///
     /// # Errors
     /// How long to wait.
-    pub fn take(&self, access_key_id: &str, now: u64) -> Result<(), Duration> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).take(access_key_id, now)
+    pub fn take(&self, name: &str, now: u64) -> Result<(), Duration> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).take(name, now)
     }
 }
 
 impl Buckets {
-    fn take(&mut self, access_key_id: &str, now: u64) -> Result<(), Duration> {
-        if self.each.len() >= MOST && !self.each.contains_key(access_key_id) {
+    fn take(&mut self, name: &str, now: u64) -> Result<(), Duration> {
+        let (each, all) = (self.each_rate, self.all_rate);
+        if self.each.len() >= MOST && !self.each.contains_key(name) {
             // A full bucket says nothing.
-            self.each.retain(|_, bucket| !bucket.is_full(EACH, now));
+            self.each.retain(|_, bucket| !bucket.is_full(each, now));
         }
-        let one = self.each.get(access_key_id).copied();
-        let one = one.unwrap_or_else(|| Bucket::full(EACH, now)).less(EACH, now)?;
+        let one = self.each.get(name).copied();
+        let one = one.unwrap_or_else(|| Bucket::full(each, now)).less(each, now)?;
         // Only what is handed out counts.
-        self.all = Some(self.all.unwrap_or_else(|| Bucket::full(ALL, now)).less(ALL, now)?);
-        if self.each.len() < MOST || self.each.contains_key(access_key_id) {
-            self.each.insert(access_key_id.to_owned(), one);
+        self.all = Some(self.all.unwrap_or_else(|| Bucket::full(all, now)).less(all, now)?);
+        if self.each.len() < MOST || self.each.contains_key(name) {
+            self.each.insert(name.to_owned(), one);
         }
         Ok(())
     }
@@ -119,7 +134,8 @@ mod tests {
     /// Names cost no more memory than the limit allows, and never a way around it.
     #[test]
     fn many_keys_are_bounded() {
-        let mut buckets = Buckets::default();
+        let limits = Limits::default();
+        let mut buckets = limits.0.lock().unwrap();
         let mut handed = 0;
         for n in 0..3 * MOST {
             handed += u64::from(buckets.take(&format!("AKIA{n}"), 0).is_ok());

@@ -7,7 +7,7 @@ use countersign_serve::Fault;
 use countersign_sigv4::key::{SecretKey, derive};
 use tonic::Code;
 
-use super::{Call, PolicyStore};
+use super::{Call, PolicyStore, milliseconds};
 use crate::{
     authn::Caller,
     authz::{Ask, On, gateway},
@@ -163,7 +163,7 @@ impl PolicyStore {
         call: Call,
         request: RevokeSigningKeyRequest,
     ) -> Result<RevokeSigningKeyResponse, Error> {
-        let RevokeSigningKeyRequest { kid } = request;
+        let RevokeSigningKeyRequest { kid, validate_only: _, request_id: _ } = request;
         let asks = [Ask::new("countersign:RevokeSigningKey", On::Anything)];
         self.write(&call, &asks, |view, plan, permit| {
             permit.of_operator_account(view)?;
@@ -251,12 +251,6 @@ impl PolicyStore {
         })
         .await
     }
-}
-
-/// Since 1970.
-fn milliseconds(time: prost_types::Timestamp) -> u64 {
-    let milliseconds = time.seconds.saturating_mul(1_000) + i64::from(time.nanos) / 1_000_000;
-    u64::try_from(milliseconds).unwrap_or_default()
 }
 
 fn too_fast(wait: Duration) -> Fault {

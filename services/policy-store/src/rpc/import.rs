@@ -27,6 +27,7 @@ use crate::{
     view::{self, Mode, Plan, View},
 };
 
+const ACTION: &str = "countersign:ImportAccountAuthorizationDetails";
 /// An import looks at so many records at most.
 const MOST_READS: usize = 500_000;
 /// So many steps are tried for one commit.
@@ -62,7 +63,12 @@ impl PolicyStore {
         request::check(&call)?;
         let account = call.account()?;
         let import = parse::import(&request, account).map_err(refused)?;
-        let foreseen = self.foresee_import(&call, account, &import).await?;
+        let foreseen = self.foresee_import(&call, account, &import).await;
+        if let Err(error) = &foreseen {
+            let own = Ask::new(ACTION, On::Anything);
+            self.note_refusal(&call, &[own], error).await;
+        }
+        let foreseen = foreseen?;
         let (in_one, steps, created, unchanged) = match foreseen {
             Foreseen::Retry(mut answer, revision) => {
                 *answer.revision() = format!("{}:{revision}", self.store.id());
@@ -141,7 +147,11 @@ impl PolicyStore {
                 view::write_many(&self.store, crate::now(), mode, MOST_READS, |view, plan| {
                     self.import_part(view, plan, call, (account, groups), rest, before)
                 });
-            let (part, revision) = written.await.map_err(|error| match done {
+            let written = written.await;
+            if mode == Mode::Write {
+                self.space.saw(&written);
+            }
+            let (part, revision) = written.map_err(|error| match done {
                 0 => error,
                 _ => broken_off(error, before, rest),
             })?;
@@ -183,6 +193,7 @@ impl PolicyStore {
             unchanged += usize::from(outcome == Outcome::Unchanged);
         }
         view.take_staged(plan);
+        self.space.check_trail()?;
         let counted = counted(created, unchanged, 1);
         let answer = Response {
             created_count: before.created_count + counted.created_count,
@@ -281,7 +292,7 @@ fn asks<'a>(
     groups: &Groups,
     steps: impl Iterator<Item = &'a Step>,
 ) -> Vec<Ask<'a>> {
-    let own = Ask::new("countersign:ImportAccountAuthorizationDetails", On::Anything);
+    let own = Ask::new(ACTION, On::Anything);
     let mut asks = vec![own];
     for step in steps {
         match &step.content {

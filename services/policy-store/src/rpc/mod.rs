@@ -2,11 +2,11 @@
 
 pub mod access_keys;
 pub mod accounts;
-pub mod audit;
 pub mod export;
 pub mod gateway;
 pub mod groups;
 pub mod import;
+pub mod lookup;
 pub mod organization;
 pub mod policies;
 pub mod resource_policies;
@@ -23,6 +23,7 @@ use countersign_serve::{ServiceName, Shutdown};
 use countersign_store::Store;
 
 use crate::{
+    audit::{self, refused::Refusals},
     authn::Caller,
     authz::{self, Ask, Permit},
     convert::Uses,
@@ -31,6 +32,7 @@ use crate::{
     keys::limit::Limits,
     layout, request,
     seal::Sealer,
+    space::Space,
     view::{self, Mode, Plan, View},
     watch::Followers,
 };
@@ -47,6 +49,8 @@ pub struct PolicyStore {
     /// The name of this process in the audit trail.
     pub process: Arc<str>,
     pub shutdown: Shutdown,
+    pub refusals: Arc<Refusals>,
+    pub space: Arc<Space>,
 }
 
 /// Who calls, from where, and how.
@@ -125,17 +129,42 @@ impl PolicyStore {
         operation: impl Fn(&View, &mut Plan, &Permit) -> Result<A, Error>,
     ) -> Result<A, Error> {
         request::check(call)?;
-        self.finish(call, |view, plan| {
+        let finished = self.finish(call, |view, plan| {
             let permit = view.permit(|| authz::permit(view, call, asks))?;
-            if let Some((answer, revision)) = request::done(view, call, &self.sealer)? {
-                return Ok(Done { answer, revision: Some(revision) });
+            if let Some(done) = self.retried(view, call)? {
+                return Ok(done);
             }
             let about = authz::about_what(view, *permit.account(), asks)?;
             let answer = operation(view, plan, &permit)?;
             self.leave_traces(view, plan, call, about, &answer)?;
             Ok(Done { answer, revision: None })
-        })
-        .await
+        });
+        let finished = finished.await;
+        if let Err(error) = &finished {
+            self.note_refusal(call, asks, error).await;
+        }
+        finished
+    }
+
+    /// The answer of the first time, if this is a retry.
+    fn retried<A: Written>(&self, view: &View, call: &Call) -> Result<Option<Done<A>>, Error> {
+        let first = request::done(view, call, &self.sealer)?;
+        Ok(first.map(|(answer, revision)| Done { answer, revision: Some(revision) }))
+    }
+
+    /// Has a write that was refused for want of a right recorded, unless there are too many, or it was only asked about.
+    async fn note_refusal(&self, call: &Call, asks: &[Ask<'_>], error: &Error) {
+        let Error::AccessDenied { message } = error else { return };
+        let now = crate::now();
+        if call.options.validate_only || !self.refusals.may_record(call, milliseconds(now)) {
+            return;
+        }
+        let about = match call.account() {
+            Ok(account) => self.look(|view| authz::about_what(view, account, asks)).await,
+            Err(error) => Err(error),
+        };
+        let resources = about.unwrap_or_default();
+        self.refusals.record(now, call, resources, message.clone(), &self.process);
     }
 
     /// Runs an operation that only reads, for whom the caller has been found to be already.
@@ -166,9 +195,13 @@ impl PolicyStore {
         about: Vec<String>,
         answer: &A,
     ) -> Result<(), Error> {
+        // A revocation that waited for a disk would leave allowed what should be over; its event is in the store until then.
+        if audit::is_event(call.event_name) && !call.event_name.starts_with("Revoke") {
+            self.space.check_trail()?;
+        }
         let bytes = answer.encode_to_vec();
         request::remember(view, plan, call, &bytes, &self.sealer)?;
-        crate::audit::record(view, plan, call, about, &bytes, &self.process)
+        audit::record(view, plan, call, about, &bytes, &self.process)
     }
 
     async fn finish<A: Written>(
@@ -177,7 +210,11 @@ impl PolicyStore {
         operation: impl Fn(&View, &mut Plan) -> Result<Done<A>, Error>,
     ) -> Result<A, Error> {
         let mode = if call.options.validate_only { Mode::Validate } else { Mode::Write };
-        let (done, revision) = view::write(&self.store, crate::now(), mode, operation).await?;
+        let written = view::write(&self.store, crate::now(), mode, operation).await;
+        if mode == Mode::Write {
+            self.space.saw(&written);
+        }
+        let (done, revision) = written?;
         let Done { mut answer, revision: first } = done;
         // A retry is answered with the revision of the first.
         *answer.revision() = match first {
@@ -196,4 +233,10 @@ impl PolicyStore {
             boundaries: self.store.range(boundaries.as_bytes(), None, 1_000).await?.len(),
         })
     }
+}
+
+/// Since 1970.
+fn milliseconds(time: prost_types::Timestamp) -> u64 {
+    let milliseconds = time.seconds.saturating_mul(1_000) + i64::from(time.nanos) / 1_000_000;
+    u64::try_from(milliseconds).unwrap_or_default()
 }

@@ -3,14 +3,14 @@
 use countersign_proto::policy::v1::*;
 use countersign_serve::ServiceName;
 
-use super::{Call, PolicyStore};
+use super::{Call, Done, PolicyStore};
 use crate::{
     authn::Caller,
     authz::{self, Ask, On},
     error::Error,
     iam::role,
     keys::revoked,
-    layout,
+    layout, request,
 };
 
 impl PolicyStore {
@@ -37,18 +37,28 @@ impl PolicyStore {
         call: Call,
         request: RevokeTokenRequest,
     ) -> Result<RevokeTokenResponse, Error> {
-        let RevokeTokenRequest { token_id, expire_time } = request;
+        let RevokeTokenRequest { token_id, expire_time, validate_only: _, request_id: _ } = request;
+        request::check(&call)?;
         let asks = [Ask::new("countersign:RevokeToken", On::Anything)];
-        self.commit(&call, |view, plan| {
+        let finished = self.finish(&call, |view, plan| {
             match &call.caller {
                 Caller::Service(ServiceName::Gateway) => {}
                 Caller::Service(ServiceName::Decision) | Caller::Session(_) => {
-                    authz::permit(view, &call, &asks)?.of_operator_account(view)?;
+                    view.permit(|| authz::permit(view, &call, &asks))?.of_operator_account(view)?;
                 }
             }
+            if let Some(done) = self.retried(view, &call)? {
+                return Ok(done);
+            }
             revoked::revoke(view, plan, &token_id, expire_time)?;
-            Ok(RevokeTokenResponse::default())
-        })
-        .await
+            let answer = RevokeTokenResponse::default();
+            self.leave_traces(view, plan, &call, Vec::new(), &answer)?;
+            Ok(Done { answer, revision: None })
+        });
+        let finished = finished.await;
+        if let Err(error) = &finished {
+            self.note_refusal(&call, &asks, error).await;
+        }
+        finished
     }
 }

@@ -188,3 +188,69 @@ async fn a_named_write_happens_once() {
     let made = wanted(LookupAttributeKey::ResourceName, "eve");
     assert_eq!(names(&mut iam, made).await, ["CreateUser"]);
 }
+
+/// As CloudTrail has them; and no way to fill the disk.
+#[tokio::test]
+async fn what_was_refused_is_in_the_trail_and_bounded() {
+    let mut store = TestStore::start().await;
+    let mut iam = store.admin().await;
+    iam.create_role(new_role("Powerless", &trust(EC2))).await.unwrap();
+    let mut powerless = store.session(ACCOUNT, "Powerless").await;
+    let attempts = 60;
+    for _ in 0..attempts {
+        let answer = powerless.create_user(new_user("eve")).await;
+        refused(answer, Code::PermissionDenied, "AccessDenied");
+    }
+    // Asked about, and not done: no event.
+    let dry =
+        CreateGroupRequest { group_name: "g".into(), validate_only: true, ..Default::default() };
+    refused(powerless.create_group(dry).await, Code::PermissionDenied, "AccessDenied");
+    let events = async |iam: &mut Client<Bearer>| {
+        let asked = wanted(LookupAttributeKey::EventName, "CreateUser");
+        let found = iam.lookup_events(asked).await.unwrap().into_inner().events;
+        let parsed = found.iter().map(|it| serde_json::from_str(&it.cloud_trail_event).unwrap());
+        parsed.collect::<Vec<serde_json::Value>>()
+    };
+    let mut found = events(&mut iam).await;
+    while found.len() < 20 {
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+        found = events(&mut iam).await;
+    }
+    // Twenty at once, and one a second.
+    assert!(found.len() < attempts, "{}", found.len());
+    let event = found.last().unwrap();
+    assert_eq!(
+        (event["errorCode"].as_str(), event["responseElements"].is_null()),
+        (Some("AccessDenied"), true)
+    );
+    let message = event["errorMessage"].as_str().unwrap();
+    assert!(message.contains("is not authorized to perform: iam:CreateUser"), "{message}");
+    assert_eq!(event["requestParameters"]["userName"], "eve");
+    assert_eq!(event["resources"][0]["ARN"], format!("arn:aws:iam::{ACCOUNT}:user/eve").as_str());
+    assert_eq!(event["userIdentity"]["sessionContext"]["sessionIssuer"]["userName"], "Powerless");
+    assert_eq!(
+        names(&mut iam, wanted(LookupAttributeKey::EventName, "CreateGroup")).await,
+        Vec::<String>::new()
+    );
+
+    // How many are missing is said by the next one, and the sum is what was refused.
+    let told = |found: &[serde_json::Value]| -> u64 {
+        let missing = |event: &serde_json::Value| {
+            event["additionalEventData"]["refusedAndNotRecorded"].as_u64()
+        };
+        found.len() as u64 + found.iter().filter_map(missing).sum::<u64>()
+    };
+    let mut asked = attempts as u64;
+    while told(&found) < asked {
+        tokio::time::sleep(std::time::Duration::from_millis(300)).await;
+        powerless.create_user(new_user("eve")).await.unwrap_err();
+        asked += 1;
+        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+        found = events(&mut iam).await;
+    }
+    assert_eq!(told(&found), asked);
+    // They are in the files too, in the chain with the others.
+    store.stop().await;
+    let head = trail::verify(&store.path().join("audit")).unwrap();
+    assert_eq!(head.sequence, found.len() as u64 + 1);
+}

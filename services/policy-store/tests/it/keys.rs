@@ -149,7 +149,7 @@ async fn signing_keys_are_published_by_gateways_and_ended_at_once() {
     })
     .await
     .unwrap();
-    let revoke = || RevokeSigningKeyRequest { kid: kid.clone() };
+    let revoke = || RevokeSigningKeyRequest { kid: kid.clone(), ..Default::default() };
     refused(iam.revoke_signing_key(revoke()).await, Code::PermissionDenied, "AccessDenied");
     let role =
         crate::support::new_role("KeyOfficer", &crate::support::trust(r#"{"AWS":"123456789012"}"#));

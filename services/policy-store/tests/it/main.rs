@@ -11,6 +11,7 @@ mod accounts;
 mod audit;
 mod etags;
 mod export;
+mod full;
 mod groups;
 mod import;
 mod keys;

@@ -167,13 +167,13 @@ pub fn rows(f: &Fixture) -> Vec<Row> {
         write!(&["countersign:DeleteServicePrincipalBinding"], ROLE, delete_service_principal_binding(DeleteServicePrincipalBindingRequest { role_arn: s(ROLE), service_principal: s("ec2.amazonaws.com"), caller_unique_id: f.user_id.clone() })),
         read!(&["countersign:PublishSigningKey"], "*", publish_signing_key(PublishSigningKeyRequest { jwk: f.jwk.clone() })),
         read!(&["countersign:ListSigningKeys"], "*", list_signing_keys(ListSigningKeysRequest {})),
-        read!(&["countersign:RevokeSigningKey"], "*", revoke_signing_key(RevokeSigningKeyRequest { kid: "A".repeat(43) })),
+        write!(&["countersign:RevokeSigningKey"], "*", revoke_signing_key(RevokeSigningKeyRequest { kid: "A".repeat(43) })),
         read!(&["countersign:DeriveSigningKey"], "*", derive_signing_key(DeriveSigningKeyRequest { access_key_id: f.access_key_id.clone(), date: f.today.clone(), region: s("us-east-1"), service_name: s("sts") })),
         read!(&["countersign:ConsumeProof"], "*", consume_proof(ConsumeProofRequest { replay_key: s("matrix"), expire_time: Some(f.soon) })),
         read!(&["countersign:RecordUses"], "*", record_uses(RecordUsesRequest {})),
         read!(&["countersign:PinPrincipal"], "*", pin_principal(PinPrincipalRequest { partition: s("aws"), account_id: s("999999999999"), principal_name: s("role/Matrix"), unique_id: s("AROAMATRIX") })),
         write!(&["countersign:RevokeRoleSessions"], ROLE, revoke_role_sessions(RevokeRoleSessionsRequest { role_name: s("Deploy") })),
-        read!(&["countersign:RevokeToken"], "*", revoke_token(RevokeTokenRequest { token_id: s("none"), expire_time: Some(f.soon) })),
+        write!(&["countersign:RevokeToken"], "*", revoke_token(RevokeTokenRequest { token_id: s("none"), expire_time: Some(f.soon) })),
         watch(),
     ]
 }

@@ -458,7 +458,19 @@ async fn sessions_and_tokens_end_before_their_time() {
     let revoke = |token_id: &str, ahead: i64| RevokeTokenRequest {
         token_id: token_id.into(),
         expire_time: Some(Timestamp { seconds: now + ahead, nanos: 0 }),
+        ..Default::default()
     };
+    // Asked about alone, nothing is revoked; named, it is done once.
+    let dry = RevokeTokenRequest { validate_only: true, ..revoke("dry", 60) };
+    iam.revoke_token(dry).await.unwrap();
+    assert!(!store.records().await.contains_key("revoked/dry"));
+    let named = RevokeTokenRequest { request_id: "once".into(), ..revoke("named", 60) };
+    let first = iam.revoke_token(named.clone()).await.unwrap().into_inner();
+    assert!(store.records().await.contains_key("revoked/named"));
+    iam.create_user(new_user("between")).await.unwrap();
+    assert_eq!(iam.revoke_token(named).await.unwrap().into_inner(), first);
+    let other = RevokeTokenRequest { request_id: "once".into(), ..revoke("other", 60) };
+    refused(iam.revoke_token(other).await, Code::InvalidArgument, "IdempotentParameterMismatch");
     for bad in [revoke("", 60), revoke("a b", 60), revoke("x", -60), revoke("x", 100_000)] {
         refused(iam.revoke_token(bad).await, Code::InvalidArgument, "ValidationError");
     }

@@ -3,6 +3,8 @@
 use countersign_proto::policy::v1::*;
 use countersign_sigv4::key::{SecretKey, derive};
 
+use countersign_policy_store::{Place, SealingKey, SealingKeys};
+
 use crate::support::{ACCOUNT, TestStore, new_user};
 
 #[tokio::test]
@@ -53,4 +55,44 @@ async fn secrets_are_sealed_again_under_a_new_key() {
     }
     let answer = store.gateway().derive_signing_key(ask).await.unwrap().into_inner();
     assert_eq!(answer.derived_key, expected);
+}
+
+/// A key that is given is nowhere in the data folder, and replaced as one in a file is.
+#[tokio::test]
+async fn the_sealing_key_may_be_given() {
+    let (first, second) = (key_of(7), key_of(8));
+    let folder = tempfile::tempdir().unwrap();
+    let mut store = TestStore::prepared(folder, Place::DataFolder);
+    store.sealing = SealingKeys::Given { current: first.clone(), previous: None };
+    store.run(ACCOUNT).await.unwrap();
+    assert!(!store.path().join("sealing.key").exists());
+    store.stop().await;
+    // Another one, or one from the folder, does not do.
+    store.sealing = SealingKeys::Given { current: second.clone(), previous: None };
+    let refused = store.run(ACCOUNT).await.unwrap_err();
+    assert!(refused.contains("COUNTERSIGN_SEALING_KEY_PREVIOUS"), "{refused}");
+    store.sealing = SealingKeys::DataFolder;
+    let refused = store.run(ACCOUNT).await.unwrap_err();
+    assert!(refused.contains("sealing.key"), "{refused}");
+    store.sealing = SealingKeys::Given { current: second.clone(), previous: Some(first) };
+    store.run(ACCOUNT).await.unwrap();
+    let mut tries = 0;
+    loop {
+        store.stop().await;
+        store.sealing = SealingKeys::Given { current: second.clone(), previous: None };
+        if store.run(ACCOUNT).await.is_ok() {
+            break;
+        }
+        tries += 1;
+        assert!(tries < 20, "the secrets were not sealed again");
+        store.sealing = SealingKeys::Given { current: second.clone(), previous: Some(key_of(7)) };
+        store.run(ACCOUNT).await.unwrap();
+        tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+    }
+    store.stop().await;
+}
+
+fn key_of(byte: u8) -> SealingKey {
+    use base64::{Engine, engine::general_purpose::STANDARD};
+    STANDARD.encode([byte; 32]).parse().unwrap()
 }

@@ -3,7 +3,9 @@
 use std::{collections::HashMap, path::Path, time::SystemTime};
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
-use countersign_policy_store::{Config, EtcdPlace, Place, Quotas, SERVICE_NAME, serve};
+use countersign_policy_store::{
+    Config, EtcdPlace, Place, Quotas, SERVICE_NAME, SealingKeys, serve,
+};
 use countersign_proto::policy::v1::{
     Record, WatchRequest, WatchStart, policy_store_service_client::PolicyStoreServiceClient,
     record, watch_request, watch_response, *,
@@ -62,6 +64,8 @@ pub struct TestStore {
     pub revision: String,
     /// Of the next start.
     pub quotas: Quotas,
+    /// Of the next start.
+    pub sealing: SealingKeys,
     gateway: ServiceSecret,
     decision: ServiceSecret,
     trigger: Option<Trigger>,
@@ -87,6 +91,7 @@ impl TestStore {
             signing_key: SigningKey::generate().unwrap(),
             revision: String::new(),
             quotas: Quotas::default(),
+            sealing: SealingKeys::DataFolder,
             gateway: ServiceSecret::generate().unwrap(),
             decision: ServiceSecret::generate().unwrap(),
             trigger: None,
@@ -115,6 +120,7 @@ impl TestStore {
             issuer: ISSUER.to_owned(),
             region: "us-east-1".to_owned(),
             quotas: self.quotas,
+            sealing: self.sealing.clone(),
             process: "test".to_owned(),
             metrics: telemetry::Metrics::default(),
             identities: ServiceIdentities::default()
