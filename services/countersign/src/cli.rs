@@ -93,6 +93,13 @@ pub struct Cli {
     pub command: Command,
 }
 
+const TAIL_EXAMPLES: &str = "Examples:
+  countersign audit tail -f
+  countersign audit tail -n 100 --event-name AttachRolePolicy
+  countersign audit tail --refused --output json | jq .errorMessage
+
+The files are one policy store's. `LookupEvents` asks all of those that share a store, for 90 days back.";
+
 /// What to do.
 #[derive(Debug, Subcommand)]
 pub enum Command {
@@ -125,10 +132,38 @@ pub enum Command {
 pub enum AuditCommand {
     /// Follow the chain through all files: any line that was changed, taken out or put in is named
     #[command(
-        after_help = "The files are JSON lines: `tail -F countersign-data/audit/*.jsonl` shows events as they come.\n\
-        What was cut off at the very end shows in the number and hash of the last line: keep those elsewhere."
+        after_help = "What was cut off at the very end shows in the number and hash of the last line: keep those elsewhere."
     )]
     Verify(VerifyArgs),
+    /// Show the newest events, and those that come
+    #[command(after_help = TAIL_EXAMPLES)]
+    Tail(TailArgs),
+}
+
+/// `countersign audit tail`.
+#[derive(Args, Debug)]
+pub struct TailArgs {
+    /// The folder with the files
+    #[arg(value_name = "DIR", default_value = "countersign-data/audit")]
+    pub folder: PathBuf,
+    /// Go on with what comes, until Ctrl-C
+    #[arg(short, long)]
+    pub follow: bool,
+    /// At most so many of what is there
+    #[arg(short = 'n', long, value_name = "NUMBER", default_value_t = 10)]
+    pub lines: usize,
+    /// As a line for people, or as CloudTrail's JSON
+    #[arg(short, long, value_enum, default_value_t = Format::Text)]
+    pub output: Format,
+    /// Only events of this operation: `CreateRole`
+    #[arg(long, value_name = "NAME")]
+    pub event_name: Option<String>,
+    /// Only events of this caller: the session's name, its ARN, or its role's name
+    #[arg(long, value_name = "NAME")]
+    pub principal: Option<String>,
+    /// Only what was refused
+    #[arg(long)]
+    pub refused: bool,
 }
 
 /// `countersign audit verify`.

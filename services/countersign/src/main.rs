@@ -18,6 +18,7 @@ fn main() -> ExitCode {
         Command::Simulate(args) => simulate::run(&args),
         Command::Policy(PolicyCommand::Check(args)) => policy_check::run(&args),
         Command::Audit(AuditCommand::Verify(args)) => audit::run(&args),
+        Command::Audit(AuditCommand::Tail(args)) => audit::tail(&args),
         Command::Store(command) => on_runtime(store::run(*command)),
         Command::Proof(args) => proof::run(&args),
         Command::Certificates(args) => certificates::run(&args),
