@@ -124,7 +124,8 @@ fn compiled_set(set: &PolicySet, list: &[Attached]) -> CompiledSet {
 #[must_use]
 pub fn always_allows(set: &PolicySet, action: &Action) -> bool {
     let lists = || {
-        let limits = set.boundary.iter().chain(&set.session).chain(&set.narrowings).chain(&set.scps);
+        let limits =
+            set.boundary.iter().chain(&set.session).chain(&set.narrowings).chain(&set.scps);
         std::iter::once(&set.identity).chain(limits)
     };
     let is_denied = set

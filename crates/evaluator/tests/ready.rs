@@ -35,7 +35,8 @@ fn plain(mut set: PolicySet) -> PolicySet {
     let strip = |list: &mut Vec<Attached>| list.iter_mut().for_each(|one| one.resolved = None);
     strip(&mut set.identity);
     set.boundary.iter_mut().chain(&mut set.session).for_each(strip);
-    set.scps.iter_mut().chain(&mut set.rcps).for_each(strip);
+    let levels = set.scps.iter_mut().chain(&mut set.rcps).chain(&mut set.narrowings);
+    levels.for_each(strip);
     set
 }
 
@@ -47,7 +48,13 @@ fn the_verdicts_and_the_work_are_the_same() {
         let set = plain(World::new(&mut rng).policy_set());
         let request = request(&mut rng);
         let verdict = compiled::decide(&request, &set);
-        let ready = Ready::new(set.clone()).unwrap();
+        let ready = Ready::new(set.clone());
+        // What one token was narrowed to is weighed with that token alone.
+        let Some(ready) = ready else {
+            assert!(!set.narrowings.is_empty());
+            continue;
+        };
+        assert!(set.narrowings.is_empty());
         let context: Vec<(&str, Value<'_>)> = request
             .context
             .iter()
@@ -153,6 +160,8 @@ fn what_is_always_allowed() {
     check(|set| set.session = Some(Vec::new()), false);
     check(|set| set.scps = vec![one(ALLOW), one(ALLOW)], true);
     check(|set| set.scps = vec![one(ALLOW), Vec::new()], false);
+    check(|set| set.narrowings = vec![one(ALLOW), one(ALLOW)], true);
+    check(|set| set.narrowings = vec![one(ALLOW), Vec::new()], false);
 }
 
 /// What is said to be allowed always is, whatever else is in the request.
@@ -168,13 +177,16 @@ fn always_is_always() {
             let all = r#"{"Effect":"Allow","Action":"*","Resource":"*"}"#;
             set.identity.push(attached(PolicyType::Identity, all));
             let limits = set.boundary.iter_mut().chain(&mut set.session).chain(&mut set.scps);
-            limits.for_each(|list| list.push(attached(PolicyType::Scp, all)));
+            limits
+                .chain(&mut set.narrowings)
+                .for_each(|list| list.push(attached(PolicyType::Scp, all)));
         }
         let is_local = match &request.principal {
             Principal::User { .. } | Principal::Role { .. } | Principal::Session(_) => true,
             Principal::FederatedUser { .. }
             | Principal::AccountRoot { .. }
             | Principal::Service { .. }
+            | Principal::WebIdentity { .. }
             | Principal::External(_) => false,
         };
         if !is_local || request.action.service().eq_ignore_ascii_case("sts") {

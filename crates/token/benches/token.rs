@@ -40,6 +40,8 @@ fn claims() -> Claims {
         session_tags: BTreeMap::from([("team".into(), "orders".into())]),
         transitive_tag_keys: Default::default(),
         session_policies: Vec::new(),
+        narrowings: Vec::new(),
+        parents: Vec::new(),
         proof_type: "urn:countersign:proof:sts-get-caller-identity".into(),
         caller: Caller {
             realm: Realm::Aws,

@@ -6,7 +6,6 @@
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use jsonwebtoken::{Algorithm, DecodingKey};
 use serde_json::{Map, Value};
 
 use crate::MAX_LEEWAY_SECONDS;
@@ -151,10 +150,8 @@ pub fn check(proof: &str, request: &Request<'_>, now: i64) -> Result<ProvenKey, 
     }
     // The rest of the header and all claims are ours to check: the library reads the clock for its own time checks.
     let input = proof.get(..header.len() + 1 + payload.len()).ok_or(DpopError::Malformed)?;
-    let decoding = DecodingKey::from_ec_der(key.point());
-    match jsonwebtoken::crypto::verify(signature, input.as_bytes(), &decoding, Algorithm::ES256) {
-        Ok(true) => {}
-        Ok(false) | Err(_) => return Err(DpopError::InvalidSignature),
+    if !key.verifies(input.as_bytes(), &decoded) {
+        return Err(DpopError::InvalidSignature);
     }
     let jti = check_claims(&claims, request, now)?;
     let iat = integer(&claims, "iat")?;

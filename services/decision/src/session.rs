@@ -13,7 +13,7 @@ use countersign_policy::{Document, Malformed, arn::AccountId, parse, provider::I
 use countersign_replica::{Behind, Revision, View};
 use countersign_token::{
     Caller, Claims, DpopError, Expected, MAX_LEEWAY_SECONDS, MAX_TOKEN_BYTES, Realm, Shown,
-    SignedToken, TokenError, VerifiedToken, check_signature,
+    SignedToken, TokenError, check_signature,
 };
 
 use crate::{convert::Possession, decider::Decider, error::Refusal};

@@ -98,6 +98,7 @@ impl Exchange {
         let request = RevokeTokenRequest {
             token_id: claims.jti.clone(),
             expire_time: Some(prost_types::Timestamp { seconds: claims.exp, nanos: 0 }),
+            ..RevokeTokenRequest::default()
         };
         let outcome = self.store.clone().revoke_token(request).await;
         outcome.map_err(|status| failed(STORE, status.code(), &status))?;

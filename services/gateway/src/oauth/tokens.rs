@@ -1,5 +1,7 @@
 //! `POST /oauth2/introspect` (RFC 7662) and `POST /oauth2/revoke` (RFC 7009). The caller shows a token of its own, as for every RPC.
 
+use std::net::SocketAddr;
+
 use axum::{
     Json,
     extract::{ConnectInfo, Request, State},
@@ -10,7 +12,7 @@ use countersign_token::Claims;
 use serde_json::{Value, json};
 
 use super::{
-    ClientAddress, Face,
+    Face,
     fault::{OAuthFault, no_store},
     token::read,
 };
@@ -24,9 +26,10 @@ pub const REVOKE: &str = "/oauth2/revoke";
 /// Says whether a token is good.
 pub async fn introspect(
     State(face): State<Face>,
-    ConnectInfo(ClientAddress(source)): ConnectInfo<ClientAddress>,
+    ConnectInfo(peer): ConnectInfo<SocketAddr>,
     request: Request,
 ) -> Response {
+    let source = Some(peer.ip());
     let answer = async {
         let (caller, token) = asked(&face, INTROSPECT, request).await?;
         let claims = face.exchange.introspect(&caller, &token, source).await;
@@ -41,9 +44,10 @@ pub async fn introspect(
 /// Ends a token.
 pub async fn revoke(
     State(face): State<Face>,
-    ConnectInfo(ClientAddress(source)): ConnectInfo<ClientAddress>,
+    ConnectInfo(peer): ConnectInfo<SocketAddr>,
     request: Request,
 ) -> Response {
+    let source = Some(peer.ip());
     let answer = async {
         let (caller, token) = asked(&face, REVOKE, request).await?;
         let ended = face.exchange.revoke(&caller, &token, source).await;

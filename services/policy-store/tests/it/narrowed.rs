@@ -50,7 +50,7 @@ async fn a_narrowed_token_does_what_all_its_narrowings_allow() {
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
     let seconds = i64::try_from(now.as_secs()).unwrap() + 60;
     let expire_time = Some(Timestamp { seconds, nanos: 0 });
-    let revoke = RevokeTokenRequest { token_id: "one".into(), expire_time };
+    let revoke = RevokeTokenRequest { token_id: "one".into(), expire_time, ..Default::default() };
     store.gateway().revoke_token(revoke).await.unwrap();
     check(&of("one"), Some((Code::Unauthenticated, "RevokedToken"))).await;
     check(&of("two"), None).await;
