@@ -13,7 +13,9 @@ use countersign_proto::{
 };
 use countersign_replica::{Follower, Replica, World};
 use countersign_serve::{ServiceCredential, ServiceIdentities, ServiceSecret};
-use countersign_token::{Caller as ProvenBy, Claims, Realm, Session, SigningKey, mint};
+use countersign_token::{
+    Caller as ProvenBy, Claims, Confirmation, Realm, Session, SigningKey, mint,
+};
 use http::{HeaderMap, header::AUTHORIZATION};
 use prost::Message;
 
@@ -24,7 +26,7 @@ use crate::{
     config::Config,
     convert, decider,
     samples::{self, OURS, THEIRS},
-    session::{self, OWN_AUDIENCE, Opened},
+    session::{self, Came, OWN_AUDIENCE, Opened},
 };
 
 /// A generator that everybody can follow: SplitMix64.
@@ -103,6 +105,17 @@ impl Both {
     }
 
     fn token(&self, account: &str, role: &str, audience: &str, tags: &[(&str, &str)]) -> String {
+        self.token_with(account, role, audience, tags, |_| {})
+    }
+
+    fn token_with(
+        &self,
+        account: &str,
+        role: &str,
+        audience: &str,
+        tags: &[(&str, &str)],
+        change: impl FnOnce(&mut Claims),
+    ) -> String {
         let session = Session {
             account: account.into(),
             partition: "aws".into(),
@@ -113,6 +126,8 @@ impl Both {
             session_tags: tags.iter().map(|(k, v)| ((*k).into(), (*v).into())).collect(),
             transitive_tag_keys: Default::default(),
             session_policies: Vec::new(),
+            narrowings: Vec::new(),
+            parents: Vec::new(),
             proof_type: "urn:countersign:proof:sts-get-caller-identity".into(),
             caller: ProvenBy {
                 realm: Realm::Countersign,
@@ -124,7 +139,9 @@ impl Both {
         };
         let now = decider::now();
         let issuer = "http://127.0.0.1:7400".to_owned();
-        let claims = Claims::for_session(issuer, audience.into(), now, now + 900, session).unwrap();
+        let mut claims =
+            Claims::for_session(issuer, audience.into(), now, now + 900, session).unwrap();
+        change(&mut claims);
         mint(&claims, &self.key).unwrap()
     }
 
@@ -137,8 +154,9 @@ impl Both {
 
     async fn call(&self, token: &str) -> Option<Call> {
         let deadline = std::time::Instant::now();
-        let opened =
-            session::open(&self.decider, token, OWN_AUDIENCE, decider::now(), deadline).await;
+        let (audience, possession) = (Some(OWN_AUDIENCE), &convert::Possession::default());
+        let presented = session::Presented { token, audience, possession, came: Came::ToAsker };
+        let opened = session::open(&self.decider, presented, decider::now(), deadline).await;
         let Opened { view, session, signed: _ } = opened.ok()?;
         check::session_subject(view.world(), &session).ok()?;
         let caller = crate::authn::Caller::Session(Arc::new(session));
@@ -356,6 +374,15 @@ async fn the_short_way_gives_the_general_answers() {
         both.token(OURS, "Nobody", "orders", &[]),
         both.token(THEIRS, "Foreign", "orders", &[]),
         both.token(OURS, "App", "others", &[]),
+        both.token_with(OURS, "App", "orders", &[], |claims| {
+            claims.session.narrowings = vec![vec![samples::document(&[SHIPS])]];
+        }),
+        both.token_with(OURS, "App", "orders", &[], |claims| {
+            claims.session.session_policies = vec![samples::document(&[SHIPS])];
+        }),
+        both.token_with(OURS, "Tagged", "orders", &[], |claims| {
+            claims.cnf = Some(Confirmation::Key("k".repeat(43)));
+        }),
     ];
     let mut chance = Chance(7);
     let mut short = [0; 7];
@@ -497,6 +524,85 @@ async fn a_revoked_token_is_forgotten() {
         let revoked = if of_caller { &caller } else { &subject };
         let jti = both.decider.signatures().recall(revoked).unwrap().jti().to_owned();
         let record = RevokedTokenRecord { jti, expires: None };
+        both.change("rt", Record::RevokedToken(record));
+        assert_eq!(both.short(&caller, &request), None);
+        assert_eq!(both.general(&caller, request).await, None);
+    }
+}
+
+const SHIPS: &str = r#"{"Effect":"Allow","Action":"orders:Ship","Resource":"*"}"#;
+
+/// What limits one token, or is asked of whoever shows it, is not among what is remembered of its role: the general way looks at it.
+#[tokio::test]
+async fn what_belongs_to_one_token_goes_the_general_way() {
+    let question = |token: &str| AuthorizeRequest {
+        subject: Some(Subject::Token(token.to_owned())),
+        audience: "orders".into(),
+        action: "orders:GetOrder".into(),
+        resource: format!("arn:aws:orders:eu-west-1:{OURS}:order/42"),
+        ..Default::default()
+    };
+    async fn check(
+        change: impl FnOnce(&mut Claims),
+        question: impl Fn(&str) -> AuthorizeRequest,
+        expected: Option<bool>,
+    ) {
+        let both = Both::new();
+        let caller = both.token(OURS, "Service", OWN_AUDIENCE, &[]);
+        let whole = both.token(OURS, "App", "orders", &[]);
+        let own = both.token_with(OURS, "App", "orders", &[], change);
+        // The role's own policies are ready by then.
+        for _ in 0..2 {
+            both.check(&caller, question(&whole)).await;
+        }
+        assert_eq!(both.short(&caller, &question(&whole)).map(|answer| answer.allowed), Some(true));
+        for _ in 0..2 {
+            assert_eq!(both.short(&caller, &question(&own)), None);
+            let general = both.general(&caller, question(&own)).await;
+            assert_eq!(general.map(|answer| answer.allowed), expected);
+        }
+    }
+    let narrowed = |claims: &mut Claims| {
+        claims.session.narrowings = vec![vec![samples::document(&[SHIPS])]];
+    };
+    check(narrowed, question, Some(false)).await;
+    let limited = |claims: &mut Claims| {
+        claims.session.session_policies = vec![samples::document(&[SHIPS])];
+    };
+    check(limited, question, Some(false)).await;
+    let bound = |claims: &mut Claims| claims.cnf = Some(Confirmation::Key("k".repeat(43)));
+    check(bound, question, None).await;
+    let certified =
+        |claims: &mut Claims| claims.cnf = Some(Confirmation::Certificate("c".repeat(43)));
+    check(certified, question, None).await;
+}
+
+/// A token ends with the one that it was exchanged for; also a caller's.
+#[tokio::test]
+async fn a_child_ends_with_its_parent() {
+    for of_caller in [true, false] {
+        let mut both = Both::new();
+        let child = |claims: &mut Claims| claims.session.parents = vec!["parent".into()];
+        let caller = both.token_with(OURS, "Service", OWN_AUDIENCE, &[], |claims| {
+            if of_caller {
+                child(claims);
+            }
+        });
+        let subject = both.token_with(OURS, "App", "orders", &[], |claims| {
+            if !of_caller {
+                child(claims);
+            }
+        });
+        let request = AuthorizeRequest {
+            subject: Some(Subject::Token(subject)),
+            audience: "orders".into(),
+            action: "orders:GetOrder".into(),
+            resource: format!("arn:aws:orders:eu-west-1:{OURS}:order/42"),
+            ..Default::default()
+        };
+        both.check(&caller, request.clone()).await;
+        assert!(both.check(&caller, request.clone()).await);
+        let record = RevokedTokenRecord { jti: "parent".into(), expires: None };
         both.change("rt", Record::RevokedToken(record));
         assert_eq!(both.short(&caller, &request), None);
         assert_eq!(both.general(&caller, request).await, None);
