@@ -148,7 +148,6 @@ pub fn check(proof: &str, request: &Request<'_>, now: i64) -> Result<ProvenKey, 
     if decoded.len() != SIGNATURE_BYTES {
         return Err(DpopError::InvalidSignature);
     }
-    // The rest of the header and all claims are ours to check: the library reads the clock for its own time checks.
     let input = proof.get(..header.len() + 1 + payload.len()).ok_or(DpopError::Malformed)?;
     if !key.verifies(input.as_bytes(), &decoded) {
         return Err(DpopError::InvalidSignature);
