@@ -76,6 +76,24 @@ minute; the output holds it, and is as good as a password for so long.
 
 Exit status: 0 a request was printed, 2 the credentials or the arguments are wrong.";
 
+const EXCHANGE_EXAMPLES: &str = "\
+Examples:
+  countersign exchange --credentials countersign-data/root-credentials.json --audience countersign \\
+      --role-arn arn:aws:iam::000000000000:role/CountersignAdministrator --role-session-name me
+  curl -H \"authorization: Bearer $(countersign exchange … --cache ~/.cache/orders.token)\" https://orders.example.com/
+  countersign exchange --gateway https://tokens.example.com:7403 --ca ca.pem --issuer https://tokens.example.com \\
+      --sts-endpoint https://sts.eu-west-1.amazonaws.com/ --sts-region eu-west-1 \\
+      --role-arn arn:aws:iam::000000000000:role/Orders --role-session-name ci --audience orders --scope 'orders:Get*'
+
+Credentials come from --credentials, else from AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and AWS_SESSION_TOKEN; built with the feature
+`aws`, else from wherever AWS's own tools find them: profiles, SSO, a container's or an instance's role. They sign a proof of who you are,
+for the STS that knows them, and never leave this machine; a token comes back.
+
+With --cache the token is kept in that file, which only you can read, and taken from there while the same is asked for and it lasts for
+another minute. The output is as good as a password until it expires.
+
+Exit status: 0 a token was printed, 1 the gateway refused or could not be reached, 2 the credentials or the arguments are wrong.";
+
 const CERTIFICATES_EXAMPLES: &str = "\
 Example:
   countersign certificates --out ./certificates --trust-domain example.org \\
@@ -120,6 +138,8 @@ pub enum Command {
     Store(Box<StoreCommand>),
     /// Sign a proof of who you are, and print the ExchangeRequest for it (grpcurl cannot sign)
     Proof(ProofArgs),
+    /// Trade your AWS credentials for a token, and print it
+    Exchange(Box<ExchangeArgs>),
     /// Make an authority, and a certificate for each part of a cluster
     #[command(after_help = CERTIFICATES_EXAMPLES)]
     Certificates(CertificatesArgs),
@@ -526,9 +546,45 @@ pub struct ProofArgs {
     /// A file with the access key [default: the environment's AWS_ACCESS_KEY_ID, ...]
     #[arg(long, value_name = "FILE")]
     pub credentials: Option<PathBuf>,
+    /// Action patterns that alone the session may do, separated by single spaces: `orders:GetOrder orders:List*`
+    #[arg(long, value_name = "PATTERNS")]
+    pub scope: Option<String>,
+    /// A file with a session policy
+    #[arg(long, value_name = "FILE")]
+    pub policy: Option<PathBuf>,
+    /// A managed policy as session policy; may be repeated
+    #[arg(long = "policy-arn", value_name = "ARN")]
+    pub policy_arns: Vec<String>,
+    /// Who is behind the session (`aws:SourceIdentity`)
+    #[arg(long, value_name = "NAME")]
+    pub source_identity: Option<String>,
+    /// The key that the token is bound to: a DPoP key's RFC 7638 thumbprint, or `x5t#S256:` and a certificate's
+    #[arg(long, value_name = "THUMBPRINT")]
+    pub client_key_thumbprint: Option<String>,
     /// Make the presigned form (a GET whose signature is in the query) instead of the header-signed one
     #[arg(long)]
     pub presigned: bool,
+}
+
+/// `countersign exchange`.
+#[derive(Args, Debug)]
+#[command(after_help = EXCHANGE_EXAMPLES)]
+pub struct ExchangeArgs {
+    /// What is asked for, and who vouches.
+    #[command(flatten)]
+    pub proof: ProofArgs,
+    /// The gateway's gRPC port [default: `gateway` of the data folder's endpoints.json]
+    #[arg(long, value_name = "URL")]
+    pub gateway: Option<String>,
+    /// The authority of the gateway's certificate, PEM
+    #[arg(long, value_name = "FILE")]
+    pub ca: Option<PathBuf>,
+    /// The token alone, or all that is known of it
+    #[arg(short, long, value_enum, default_value_t = Format::Text, value_name = "FORMAT")]
+    pub output: Format,
+    /// Keep the token in this file, and take it from there while it is good
+    #[arg(long, value_name = "FILE")]
+    pub cache: Option<PathBuf>,
 }
 
 fn region(text: &str) -> Result<String, String> {

@@ -2,6 +2,9 @@
 //!
 //! What is wrong with a file is told by its place alone: the text itself may hold the secret.
 
+#[cfg(feature = "aws")]
+pub mod aws;
+
 use std::{env, fmt, fs, io, path::Path};
 
 use countersign_sigv4::{Credentials, key::SecretKey};
@@ -33,6 +36,10 @@ pub enum CredentialsError {
          AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
     )]
     None,
+    /// AWS's own ways led nowhere.
+    #[cfg(feature = "aws")]
+    #[error("no AWS credentials: {0}; or give --credentials FILE")]
+    Aws(String),
     /// Half of them.
     #[error("`{0}` is not set, though the other half of the access key is")]
     Half(&'static str),

@@ -11,6 +11,7 @@ pub mod clients;
 pub mod credentials;
 pub mod demo;
 pub mod endpoints;
+pub mod exchange;
 pub mod exit;
 pub mod policy_check;
 pub mod probe;

@@ -6,7 +6,7 @@ use clap::Parser;
 use countersign::{
     audit, certificates,
     cli::{AuditCommand, Cli, Command, PolicyCommand},
-    demo,
+    demo, exchange,
     exit::Exit,
     policy_check, probe, proof, simulate, store, up,
 };
@@ -21,6 +21,7 @@ fn main() -> ExitCode {
         Command::Audit(AuditCommand::Tail(args)) => audit::tail(&args),
         Command::Store(command) => on_runtime(store::run(*command)),
         Command::Proof(args) => proof::run(&args),
+        Command::Exchange(args) => on_runtime(exchange::run(*args)),
         Command::Certificates(args) => certificates::run(&args),
         Command::Probe(args) => on_runtime(probe::run(args)),
     };

@@ -1,6 +1,7 @@
 //! A workload's side of an exchange: the ExchangeRequest, bound to a proof that its credentials sign.
 
 use std::{
+    fs, io,
     path::Path,
     time::{SystemTime, UNIX_EPOCH},
 };
@@ -33,6 +34,16 @@ pub struct Ask {
     pub duration_seconds: i32,
     /// Empty when there is none.
     pub external_id: String,
+    /// Action patterns; empty when there are none.
+    pub scope: String,
+    /// A session policy; empty when there is none.
+    pub policy: String,
+    /// Managed session policies.
+    pub policy_arns: Vec<String>,
+    /// Empty when there is none.
+    pub source_identity: String,
+    /// The key that the token is bound to; empty when it is to none.
+    pub client_key_thumbprint: String,
 }
 
 impl Ask {
@@ -67,8 +78,18 @@ impl Ask {
     /// What the proof must be bound to (DESIGN.md section 3).
     #[must_use]
     pub fn binding(&self) -> Binding {
-        let Self { role_arn, role_session_name, audience, duration_seconds, external_id } =
-            self.clone();
+        let Self {
+            role_arn,
+            role_session_name,
+            audience,
+            duration_seconds,
+            external_id,
+            scope,
+            policy,
+            policy_arns,
+            source_identity,
+            client_key_thumbprint,
+        } = self.clone();
         Binding::of_subject(&BoundRequest {
             subject_token_type: STS_PROOF.to_owned(),
             role_arn,
@@ -76,6 +97,11 @@ impl Ask {
             audience,
             duration_seconds,
             external_id,
+            scope,
+            policy,
+            policy_arns,
+            source_identity,
+            client_key_thumbprint,
             ..BoundRequest::default()
         })
     }
@@ -132,8 +158,24 @@ pub fn exchange_request(
         Form::Headers => proof.sign_post(credentials, now)?,
         Form::Presigned => proof.sign_presigned(credentials, now)?,
     };
-    let Ask { role_arn, role_session_name, audience, duration_seconds, external_id } = ask.clone();
+    let Ask {
+        role_arn,
+        role_session_name,
+        audience,
+        duration_seconds,
+        external_id,
+        scope,
+        policy,
+        policy_arns,
+        source_identity,
+        client_key_thumbprint,
+    } = ask.clone();
     Ok(ExchangeRequest {
+        scope,
+        policy,
+        policy_arns,
+        source_identity,
+        client_key_thumbprint,
         subject_token,
         subject_token_type: STS_PROOF.to_owned(),
         role_arn,
@@ -169,6 +211,14 @@ pub enum ProofError {
         /// What is wrong with it, if it is no URL at all.
         error: Option<UrlError>,
     },
+    /// The session policy cannot be read.
+    #[error("cannot read the session policy `{path}`: {error}")]
+    Policy {
+        /// The file.
+        path: String,
+        /// The system's word.
+        error: io::Error,
+    },
     /// It cannot be signed.
     #[error("cannot sign: {0}")]
     Sign(#[from] SignError),
@@ -190,25 +240,55 @@ pub fn run(args: &ProofArgs) -> Exit {
 }
 
 fn request(args: &ProofArgs, now: i64) -> Result<ExchangeRequest, ProofError> {
-    let ask = Ask {
-        role_arn: args.role_arn.clone(),
-        role_session_name: args.role_session_name.clone(),
-        audience: args.audience.clone(),
-        duration_seconds: args.duration_seconds.unwrap_or_default(),
-        external_id: args.external_id.clone().unwrap_or_default(),
-    };
+    let ask = Ask::of(args)?;
     let credentials = credentials::find(args.credentials.as_deref())?;
-    let issuer = match &args.issuer {
-        Some(issuer) => issuer.trim_end_matches('/').to_owned(),
-        None => issuer_of(&args.data_dir)?,
-    };
-    let sts_origin = match &args.sts_endpoint {
-        Some(text) => sts_origin(text)?,
-        None => issuer.clone(),
-    };
-    let place = Place { issuer, sts_origin, sts_region: args.sts_region.clone() };
+    let place = Place::of(args)?;
     let form = if args.presigned { Form::Presigned } else { Form::Headers };
     Ok(exchange_request(&ask, &place, &credentials, form, now)?)
+}
+
+impl Ask {
+    /// What the arguments ask for.
+    ///
+    /// # Errors
+    /// When the policy's file cannot be read.
+    pub fn of(args: &ProofArgs) -> Result<Self, ProofError> {
+        let policy = match &args.policy {
+            None => String::new(),
+            Some(path) => fs::read_to_string(path)
+                .map_err(|error| ProofError::Policy { path: path.display().to_string(), error })?,
+        };
+        Ok(Self {
+            role_arn: args.role_arn.clone(),
+            role_session_name: args.role_session_name.clone(),
+            audience: args.audience.clone(),
+            duration_seconds: args.duration_seconds.unwrap_or_default(),
+            external_id: args.external_id.clone().unwrap_or_default(),
+            scope: args.scope.clone().unwrap_or_default(),
+            policy,
+            policy_arns: args.policy_arns.clone(),
+            source_identity: args.source_identity.clone().unwrap_or_default(),
+            client_key_thumbprint: args.client_key_thumbprint.clone().unwrap_or_default(),
+        })
+    }
+}
+
+impl Place {
+    /// Who vouches, by the arguments.
+    ///
+    /// # Errors
+    /// When the issuer is not known, or the STS endpoint is no origin.
+    pub fn of(args: &ProofArgs) -> Result<Self, ProofError> {
+        let issuer = match &args.issuer {
+            Some(issuer) => issuer.trim_end_matches('/').to_owned(),
+            None => issuer_of(&args.data_dir)?,
+        };
+        let sts_origin = match &args.sts_endpoint {
+            Some(text) => sts_origin(text)?,
+            None => issuer.clone(),
+        };
+        Ok(Self { issuer, sts_origin, sts_region: args.sts_region.clone() })
+    }
 }
 
 /// Without `--issuer`, `up` is its HTTP port's origin.
@@ -240,6 +320,16 @@ pub fn json(request: &ExchangeRequest) -> String {
         duration_seconds: i32,
         #[serde(skip_serializing_if = "str::is_empty")]
         external_id: &'a str,
+        #[serde(skip_serializing_if = "str::is_empty")]
+        scope: &'a str,
+        #[serde(skip_serializing_if = "str::is_empty")]
+        policy: &'a str,
+        #[serde(skip_serializing_if = "<[_]>::is_empty")]
+        policy_arns: &'a [String],
+        #[serde(skip_serializing_if = "str::is_empty")]
+        source_identity: &'a str,
+        #[serde(skip_serializing_if = "str::is_empty")]
+        client_key_thumbprint: &'a str,
     }
     fn is_zero(number: &i32) -> bool {
         *number == 0
@@ -252,6 +342,11 @@ pub fn json(request: &ExchangeRequest) -> String {
         audience: &request.audience,
         duration_seconds: request.duration_seconds,
         external_id: &request.external_id,
+        scope: &request.scope,
+        policy: &request.policy,
+        policy_arns: &request.policy_arns,
+        source_identity: &request.source_identity,
+        client_key_thumbprint: &request.client_key_thumbprint,
     };
     // Texts and a number always serialize.
     serde_json::to_string_pretty(&shown).unwrap_or_default()
@@ -282,8 +377,16 @@ mod tests {
     fn a_proof_is_bound_to_its_request() {
         let place = Place::own("http://127.0.0.1:7400", "us-east-1");
         for form in [Form::Headers, Form::Presigned] {
-            for ask in [ask(), ask().with_external_id("partner-7"), Ask::new("r", "é\u{2028}", "a")]
-            {
+            let more = Ask {
+                scope: "orders:Get*".into(),
+                policy: "{}".into(),
+                policy_arns: vec!["b".into(), "a".into()],
+                source_identity: "alice".into(),
+                client_key_thumbprint: "t".into(),
+                ..ask()
+            };
+            let partner = ask().with_external_id("partner-7");
+            for ask in [ask(), partner, Ask::new("r", "é\u{2028}", "a"), more] {
                 let request =
                     exchange_request(&ask, &place, &credentials(), form, 1_440_938_160).unwrap();
                 let proof = StsProof::parse(&request.subject_token).unwrap();
@@ -294,6 +397,11 @@ mod tests {
                     audience: request.audience.clone(),
                     duration_seconds: request.duration_seconds,
                     external_id: request.external_id.clone(),
+                    scope: request.scope.clone(),
+                    policy: request.policy.clone(),
+                    policy_arns: request.policy_arns.clone(),
+                    source_identity: request.source_identity.clone(),
+                    client_key_thumbprint: request.client_key_thumbprint.clone(),
                     ..BoundRequest::default()
                 };
                 assert_eq!(proof.binding(), Binding::of_subject(&bound).as_str());
@@ -309,6 +417,11 @@ mod tests {
                     audience: String::new(),
                     duration_seconds: 0,
                     external_id: String::new(),
+                    scope: String::new(),
+                    policy: String::new(),
+                    policy_arns: Vec::new(),
+                    source_identity: String::new(),
+                    client_key_thumbprint: String::new(),
                     ..request
                 };
                 assert_eq!(rest, ExchangeRequest::default());

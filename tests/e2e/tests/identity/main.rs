@@ -4,6 +4,7 @@
 #![allow(clippy::expect_used, clippy::indexing_slicing, clippy::panic, reason = "this is a test")]
 
 mod aws_sdk;
+mod clients;
 mod envoy;
 mod external;
 mod own_sts;
