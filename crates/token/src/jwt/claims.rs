@@ -13,10 +13,16 @@ const MAX_JTI: usize = 255;
 const AUDIENCE_OF_AWS: &str = "sts.amazonaws.com";
 /// AWS would take session tags and a source identity from these. To pass them over would leave marks out that a policy relies on.
 /// Source: <https://docs.aws.amazon.com/IAM/latest/UserGuide/id_session-tags.html#id_session-tags_adding-assume-role-idp>
-const UNSUPPORTED: [&str; 3] = [
+///
+/// The last three say that the token is not for whoever merely holds it: it is bound to a key (RFC 7800), somebody acts already, or only the
+/// one who is named may act (RFC 8693 section 4). Nobody is asked for a proof of that key here, and nobody acts.
+const UNSUPPORTED: [&str; 6] = [
     "https://aws.amazon.com/tags",
     "https://aws.amazon.com/transitive_tag_keys",
     "https://aws.amazon.com/source_identity",
+    "cnf",
+    "act",
+    "may_act",
 ];
 
 pub(super) fn identity(

@@ -265,6 +265,11 @@ fn claims_that_must_be_there_and_be_ours() {
         set("https://aws.amazon.com/source_identity", json!("x")),
         Err("InvalidIdentityToken"),
     );
+    // ATTACKS 74, 76: not for whoever merely holds it.
+    for name in ["cnf", "act", "may_act"] {
+        let change = set(name, json!({"sub": "somebody", "jkt": "x"}));
+        case.check(change, Err("InvalidIdentityToken"));
+    }
     for sub in ["arn:aws:iam::210987654321:role/App", "arn:aws-cn:iam::123456789012:role/App"] {
         case.check(set("sub", json!(sub)), Err("AccountNotAllowed"));
     }
