@@ -18,16 +18,20 @@ mod tests;
 
 use std::{
     convert::Infallible,
-    future::Future,
+    future::{Future, ready},
     net::IpAddr,
     pin::Pin,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
     task::{Context, Poll},
+    time::Duration,
 };
 
-use countersign_serve::incoming::Peer;
+use countersign_serve::{Fault, incoming::Peer};
 use http::{HeaderValue, Method, Request, Response, header::CONTENT_TYPE};
-use tonic::body::Body;
+use tonic::{Code, Status, body::Body};
 use tower::{Layer, Service};
 
 use crate::{decider::Decider, grpc::source};
@@ -37,6 +41,12 @@ use decide::Direct;
 const AUTHORIZE: &str = "/countersign.decision.v1.DecisionService/Authorize";
 const BATCH: &str = "/countersign.decision.v1.DecisionService/BatchAuthorize";
 const STREAM: &str = "/countersign.decision.v1.DecisionService/AuthorizeStream";
+
+/// Calls that may wait for their core, each some ten microseconds of its time. What comes beyond is told so at once, while it is cheap:
+/// an answer that comes too late is work for nobody.
+const WAITING: usize = 2048;
+/// When those may come again.
+const AGAIN: Duration = Duration::from_secs(1);
 
 /// Puts the short way before a service. One for each core.
 #[derive(Clone)]
@@ -53,7 +63,7 @@ impl<S> Layer<S> for ShortWay {
     type Service = Short<S>;
 
     fn layer(&self, general: S) -> Short<S> {
-        Short { direct: Arc::clone(&self.0), general }
+        Short { direct: Arc::clone(&self.0), waiting: Arc::default(), general }
     }
 }
 
@@ -61,7 +71,33 @@ impl<S> Layer<S> for ShortWay {
 #[derive(Clone)]
 pub struct Short<S> {
     direct: Arc<Direct>,
+    /// Calls that have arrived, and were not looked at. What waits for something else than its core, such as a revision, is not among them.
+    waiting: Arc<AtomicUsize>,
     general: S,
+}
+
+/// A call that waits for its core.
+struct Waiting(Arc<AtomicUsize>);
+
+impl Waiting {
+    fn new(waiting: &Arc<AtomicUsize>) -> Option<Self> {
+        let before = waiting.fetch_add(1, Ordering::Relaxed);
+        // Dropped here, it is no longer counted.
+        let own = Self(Arc::clone(waiting));
+        (before < WAITING).then_some(own)
+    }
+}
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+fn overloaded() -> Response<Body> {
+    let message = "more questions wait than can be answered soon; ask again later, or elsewhere";
+    let fault = Fault::new(Code::ResourceExhausted, "Throttling", message).retry_after(AGAIN);
+    Status::from(fault).into_http()
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -114,13 +150,24 @@ where
 
     fn call(&mut self, request: Request<Body>) -> Self::Future {
         // The clone that was polled ready must be the one that is called.
-        let ready = self.general.clone();
-        let mut general = std::mem::replace(&mut self.general, ready);
-        let (Some(rpc), Some(source)) = (rpc(&request), asker(&request)) else {
-            return Box::pin(general.call(request));
+        let next = self.general.clone();
+        let mut general = std::mem::replace(&mut self.general, next);
+        let rpc = rpc(&request);
+        // Whether the service is there is not for the crowd to say.
+        let is_health = request.uri().path().starts_with("/grpc.health.");
+        let waiting = Waiting::new(&self.waiting);
+        if waiting.is_none() && !is_health {
+            return Box::pin(ready(Ok(overloaded())));
+        }
+        let (Some(rpc), Some(source)) = (rpc, asker(&request)) else {
+            return Box::pin(async move {
+                drop(waiting);
+                general.call(request).await
+            });
         };
         let direct = Arc::clone(&self.direct);
         Box::pin(async move {
+            drop(waiting);
             let (parts, body) = request.into_parts();
             if rpc == Rpc::Stream {
                 return match direct.streamer(&parts.headers, source) {
