@@ -48,22 +48,44 @@ impl fmt::Debug for Name {
     }
 }
 
-/// One copy of each name. A name that nobody holds any more stays: there are no more of them than policies and groups were
-/// ever attached.
+/// One copy of each name, and of each list of names. A name that nobody holds any more stays: there are no more of them than policies
+/// and groups were ever attached.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Names(HashMap<Name, ()>);
+pub(crate) struct Names {
+    names: HashMap<Name, ()>,
+    lists: HashMap<Arc<[Name]>, ()>,
+}
+
+/// Lists that are kept; beyond, all are forgotten, and those that come later are shared anew: there is no end to what may be attached
+/// together.
+const LISTS: usize = 65_536;
 
 impl Names {
     /// Puts the copy that is kept in the place of each.
     pub(crate) fn share<'a>(&mut self, names: impl IntoIterator<Item = &'a mut Name>) {
         for name in names {
-            match self.0.get_key_value(&**name) {
+            match self.names.get_key_value(&**name) {
                 Some((kept, ())) => *name = kept.clone(),
                 None => {
-                    self.0.insert(name.clone(), ());
+                    self.names.insert(name.clone(), ());
                 }
             }
         }
+    }
+
+    /// Puts the copy that is kept in the place of the list.
+    pub(crate) fn share_list(&mut self, list: &mut Arc<[Name]>) {
+        if let Some((kept, ())) = self.lists.get_key_value(&**list) {
+            *list = Arc::clone(kept);
+            return;
+        }
+        let mut names = list.to_vec();
+        self.share(&mut names);
+        *list = names.into();
+        if self.lists.len() >= LISTS {
+            self.lists.clear();
+        }
+        self.lists.insert(Arc::clone(list), ());
     }
 }
 
@@ -96,14 +118,15 @@ impl<E: Entity> Default for Entities<E> {
 
 impl<E: Entity> Entities<E> {
     /// Replaces the one of that name, if there is one.
-    pub(crate) fn put(&mut self, entity: E) {
+    pub(crate) fn put(&mut self, entity: E) -> Arc<E> {
         self.remove(entity.account(), entity.name());
         let entity = Arc::new(entity);
         let id = Wanted::id(entity.unique_id());
         self.by_id.remove(&id as &dyn Key);
         self.by_id.insert(ById { hash: id.hash, entity: Arc::clone(&entity) });
         let hash = Wanted::named(entity.account(), entity.name()).hash;
-        self.by_name.insert(ByName { hash, entity });
+        self.by_name.insert(ByName { hash, entity: Arc::clone(&entity) });
+        entity
     }
 
     pub(crate) fn remove(&mut self, account: AccountId, name: &str) {
@@ -326,7 +349,13 @@ mod tests {
         names.share(&mut held);
         let [first, second, third] = &held;
         assert!(Arc::ptr_eq(&first.0, &third.0) && !Arc::ptr_eq(&first.0, &second.0));
-        assert_eq!((&**first, &**second, names.0.len()), ("a", "b", 2));
+        assert_eq!((&**first, &**second, names.names.len()), ("a", "b", 2));
         assert_eq!(size_of::<Name>(), 8);
+        let mut lists: [Arc<[Name]>; 3] =
+            [["a", "c"], ["c", "a"], ["a", "c"]].map(|list| list.map(Name::from).into());
+        lists.iter_mut().for_each(|list| names.share_list(list));
+        let [one, other, same] = &lists;
+        assert!(Arc::ptr_eq(one, same) && !Arc::ptr_eq(one, other));
+        assert!(Arc::ptr_eq(&one[0].0, &first.0) && Arc::ptr_eq(&one[1].0, &other[0].0));
     }
 }

@@ -56,8 +56,8 @@ pub struct UserEntry {
     /// `AIDA…`
     pub unique_id: Box<str>,
     pub inline: Box<[Attached]>,
-    /// ARNs of managed policies.
-    pub attached: Box<[Name]>,
+    /// ARNs of managed policies. Users with the same ones share the list.
+    pub attached: Arc<[Name]>,
     /// ARN of the boundary's managed policy.
     pub boundary: Option<Name>,
     pub tags: BTreeMap<String, String>,
@@ -296,7 +296,7 @@ impl Snapshot {
     }
 
     /// Replaces the user of that name, if there is one.
-    pub fn put_user(&mut self, mut entry: UserEntry) {
+    pub fn put_user(&mut self, mut entry: UserEntry) -> Arc<UserEntry> {
         let key = entity_key(entry.account, &entry.name);
         if entry.inline.is_empty() {
             self.user_programs.remove(&key);
@@ -304,9 +304,10 @@ impl Snapshot {
             self.user_programs.insert(key, compiled(&entry.inline));
         }
         self.names.share([&mut entry.partition, &mut entry.path]);
-        self.names.share(entry.attached.iter_mut().chain(&mut entry.boundary));
+        self.names.share_list(&mut entry.attached);
+        self.names.share(&mut entry.boundary);
         self.names.share(&mut entry.groups);
-        self.users.put(entry);
+        self.users.put(entry)
     }
 
     pub fn remove_user(&mut self, account: AccountId, name: &str) {
@@ -315,13 +316,13 @@ impl Snapshot {
     }
 
     /// Replaces the role of that name, if there is one.
-    pub fn put_role(&mut self, mut entry: RoleEntry) {
+    pub fn put_role(&mut self, mut entry: RoleEntry) -> Arc<RoleEntry> {
         let documents = entry.inline.iter().chain([&entry.trust]);
         let programs = compiled(documents);
         self.role_programs.insert(entity_key(entry.account, &entry.name), programs);
         self.names.share([&mut entry.partition, &mut entry.path]);
         self.names.share(entry.attached.iter_mut().chain(&mut entry.boundary));
-        self.roles.put(entry);
+        self.roles.put(entry)
     }
 
     pub fn remove_role(&mut self, account: AccountId, name: &str) {

@@ -50,7 +50,7 @@ fn snapshot() -> Snapshot {
         name: "alice".into(),
         unique_id: "AIDAALICE".into(),
         inline: Box::new([attached(PolicyType::Identity, &all("Allow"))]),
-        attached: Box::default(),
+        attached: Default::default(),
         boundary: None,
         tags: tags(&[("team", "x")]),
         groups: Box::default(),

@@ -2,7 +2,9 @@
 
 use std::{collections::HashMap, sync::Arc};
 
-use countersign_evaluator::snapshot::{BindingEntry, Pattern, ROOT, Snapshot};
+use countersign_evaluator::snapshot::{
+    BindingEntry, Pattern, ROOT, RoleEntry, Snapshot, UserEntry,
+};
 use countersign_policy::arn::AccountId;
 use countersign_proto::policy::v1::{
     AccessKeyRecord, PinnedPrincipalRecord, Record, SigningKeyRecord, record,
@@ -25,7 +27,7 @@ pub struct World {
     /// The `jti` of each.
     revoked: imbl::HashSet<String>,
     /// What each stored key stands for, so that a deletion, which names the key alone, takes the right thing away.
-    held: imbl::HashMap<String, Told>,
+    held: imbl::HashMap<Box<str>, Told>,
     /// Over the keys and versions of `held`.
     digest: Digest,
 }
@@ -36,21 +38,22 @@ struct Told {
     version: u64,
 }
 
+/// There may be a million of them: what is large stands elsewhere.
 #[derive(Clone)]
 enum Held {
     Account(AccountId),
-    User(AccountId, String),
-    Role(AccountId, String),
+    User(Arc<UserEntry>),
+    Role(Arc<RoleEntry>),
     Policy(Arc<str>),
-    AccessKey(String),
+    AccessKey(Box<str>),
     Binding(Arc<BindingEntry>),
-    SigningKey(String),
-    Pinned(String),
+    SigningKey(Box<str>),
+    Pinned(Box<str>),
     Group(Arc<str>),
     Unit(Arc<str>),
     Guardrail(Arc<str>),
-    ResourcePolicy(AccountId, Pattern),
-    RevokedToken(String),
+    ResourcePolicy(Box<(AccountId, Pattern)>),
+    RevokedToken(Box<str>),
     Unreadable(Arc<str>),
     /// It cannot be read, and is missed where it matters.
     Nothing,
@@ -111,7 +114,7 @@ impl World {
             Err(error) => (self.beware(record), Err(error)),
         };
         self.digest.add(record.version, record.key.as_bytes());
-        self.held.insert(record.key.clone(), Told { held, version: record.version });
+        self.held.insert(record.key.as_str().into(), Told { held, version: record.version });
         put
     }
 
@@ -158,15 +161,11 @@ impl World {
             }
             record::Record::User(user) => {
                 let entry = records::user(user)?;
-                let held = Held::User(entry.account, entry.name.to_string());
-                self.snapshot.put_user(entry);
-                held
+                Held::User(self.snapshot.put_user(entry))
             }
             record::Record::Role(role) => {
                 let entry = records::role(role)?;
-                let held = Held::Role(entry.account, entry.name.clone());
-                self.snapshot.put_role(entry);
-                held
+                Held::Role(self.snapshot.put_role(entry))
             }
             record::Record::ManagedPolicy(policy) => {
                 let entry = records::policy(policy)?;
@@ -177,7 +176,7 @@ impl World {
             record::Record::AccessKey(key) => {
                 let id = key.access_key_id.clone();
                 self.access_keys.insert(id.clone(), Arc::new(key.clone()));
-                Held::AccessKey(id)
+                Held::AccessKey(id.into())
             }
             record::Record::ServicePrincipalBinding(binding) => {
                 let entry = records::binding(binding)?;
@@ -186,12 +185,12 @@ impl World {
             }
             record::Record::SigningKey(key) => {
                 self.put_signing_key(key)?;
-                Held::SigningKey(key.kid.clone())
+                Held::SigningKey(key.kid.as_str().into())
             }
             record::Record::PinnedPrincipal(pinned) => {
                 let key = pin_key(&pinned.partition, &pinned.account_id, &pinned.principal_name);
                 self.pinned.insert(key.clone(), Arc::new(pinned.clone()));
-                Held::Pinned(key)
+                Held::Pinned(key.into())
             }
             record::Record::Group(group) => {
                 let entry = records::group(group)?;
@@ -213,13 +212,13 @@ impl World {
             }
             record::Record::ResourcePolicy(policy) => {
                 let entry = records::resource_policy(policy)?;
-                let held = Held::ResourcePolicy(entry.account, entry.pattern.clone());
+                let held = Held::ResourcePolicy(Box::new((entry.account, entry.pattern.clone())));
                 self.snapshot.put_resource_policy(entry);
                 held
             }
             record::Record::RevokedToken(revoked) => {
                 self.revoked.insert(revoked.jti.clone());
-                Held::RevokedToken(revoked.jti.clone())
+                Held::RevokedToken(revoked.jti.as_str().into())
             }
         };
         Ok(held)
@@ -231,33 +230,34 @@ impl World {
         self.digest.remove(version, key.as_bytes());
         match held {
             Held::Account(account) => self.snapshot.remove_account(account),
-            Held::User(account, name) => self.snapshot.remove_user(account, &name),
-            Held::Role(account, name) => self.snapshot.remove_role(account, &name),
+            Held::User(user) => self.snapshot.remove_user(user.account, &user.name),
+            Held::Role(role) => self.snapshot.remove_role(role.account, &role.name),
             Held::Policy(arn) => self.snapshot.remove_policy(&arn),
             Held::AccessKey(id) => {
-                self.access_keys.remove(&id);
+                self.access_keys.remove(&*id);
             }
             Held::Binding(entry) => {
                 let BindingEntry { caller, service_principal, role_arn, role_id: _ } = &*entry;
                 self.snapshot.remove_binding(caller, service_principal, role_arn);
             }
             Held::SigningKey(kid) => {
-                Arc::make_mut(&mut self.signing_keys).remove(&kid);
+                Arc::make_mut(&mut self.signing_keys).remove(&*kid);
                 self.rebuild_keys();
             }
             Held::Group(group_id) => self.snapshot.remove_group(&group_id),
             Held::Unit(id) => self.snapshot.remove_unit(&id),
             Held::Guardrail(id) => self.snapshot.remove_guardrail(&id),
-            Held::ResourcePolicy(account, pattern) => {
+            Held::ResourcePolicy(of) => {
+                let (account, pattern) = *of;
                 self.snapshot.remove_resource_policy(account, &pattern);
             }
             Held::RevokedToken(jti) => {
-                self.revoked.remove(&jti);
+                self.revoked.remove(&*jti);
             }
             Held::Nothing => {}
             Held::Unreadable(key) => self.snapshot.remove_unreadable(&key),
             Held::Pinned(key) => {
-                self.pinned.remove(&key);
+                self.pinned.remove(&*key);
             }
         }
     }

@@ -36,7 +36,7 @@ const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
 /// What a call brought.
 pub enum Whole {
     /// One message, whole and not compressed; and the body anew, for whoever else reads it.
-    Message { message: Bytes, again: Body },
+    Message { message: Bytes, again: Again },
     /// Anything else, as it was.
     Other(Body),
 }
@@ -68,10 +68,10 @@ pub async fn read(mut body: Body) -> Whole {
         Ok([one]) => one,
         Err(chunks) => chunks.concat().into(),
     };
-    let again = Body::new(Again { read: Some(whole.clone()), left, rest: body });
+    let again = Again { read: Some(whole.clone()), left, rest: body };
     match message(&whole) {
         Some(message) if is_whole => Whole::Message { message, again },
-        Some(_) | None => Whole::Other(again),
+        Some(_) | None => Whole::Other(Body::new(again)),
     }
 }
 
@@ -88,8 +88,8 @@ fn length(prefix: &[u8; PREFIX]) -> Option<usize> {
     (compressed == 0).then_some(length)
 }
 
-/// A body that was read in part.
-struct Again {
+/// A body that was read in part, or whole.
+pub struct Again {
     read: Option<Bytes>,
     left: Option<Result<Frame<Bytes>, Status>>,
     rest: Body,

@@ -185,7 +185,7 @@ where
                     if let Some(response) = unary(answer) {
                         return Ok(response);
                     }
-                    again
+                    Body::new(again)
                 }
                 Whole::Other(again) => again,
             };
