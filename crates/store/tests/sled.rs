@@ -200,3 +200,59 @@ async fn what_a_crashed_merge_left_is_removed() {
     assert!(!leftover.exists());
     assert_eq!(named(folder.path(), "base-"), [base]);
 }
+
+/// Two keys a commit, so that half a commit would show.
+fn pair(number: u64) -> Vec<Write> {
+    let value = number.to_be_bytes().repeat(200);
+    let place = number % 500;
+    vec![put(format!("a/{place:04}"), value.clone()), put(format!("b/{place:04}"), value)]
+}
+
+/// A backup of a store that goes on: whatever was acknowledged before is in it, whole, and nothing that never was.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_copy_of_a_running_store_holds_what_was_acknowledged() {
+    let folder = TempDir::new().unwrap();
+    let copies = TempDir::new().unwrap();
+    let options = SledOptions { change_log_bytes: 1 << 20, ..options() };
+    let store: Arc<dyn Store> = Arc::new(SledStore::open(folder.path(), options.clone()).unwrap());
+    let (writer, stop) = (store.clone(), Arc::new(std::sync::atomic::AtomicBool::new(false)));
+    let stopped = stop.clone();
+    let writing = tokio::spawn(async move {
+        let mut number = 0;
+        while !stopped.load(std::sync::atomic::Ordering::Relaxed) {
+            writer.commit(vec![], pair(number)).await.unwrap();
+            number += 1;
+        }
+        number
+    });
+    // Until it has a base, and then on through many more.
+    while base_of(folder.path()) == 0 {
+        tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+    }
+    for turn in 0..12 {
+        let before = store.head().await.unwrap();
+        let (from, to) = (folder.path().to_owned(), copies.path().join(turn.to_string()));
+        let options = options.clone();
+        let copy = tokio::task::spawn_blocking(move || SledStore::copy(from, to, options).unwrap());
+        let copy = copy.await.unwrap();
+        let (number, entries) = copy.snapshot(&[b""]).await.unwrap();
+        assert!(before <= number && number <= store.head().await.unwrap(), "{before} {number}");
+        assert_eq!(copy.id(), store.id());
+        // Commit n, counted from 1, wrote n - 1.
+        let half = entries.len() / 2;
+        assert_eq!(half as u64, number.min(500));
+        for (one, other) in entries[..half].iter().zip(&entries[half..]) {
+            assert_eq!((&one.value, one.version), (&other.value, other.version));
+            assert_eq!(one.value[..8], (one.version - 1).to_be_bytes());
+            assert!(one.version + 500 > number);
+        }
+    }
+    stop.store(true, std::sync::atomic::Ordering::Relaxed);
+    assert!(writing.await.unwrap() > 0);
+    // What is there is not copied over, and what is no store is no copy.
+    let there = SledStore::copy(folder.path(), copies.path(), options.clone()).map(drop);
+    assert!(there.unwrap_err().to_string().contains("is there already"));
+    let empty = TempDir::new().unwrap();
+    assert!(SledStore::copy(empty.path(), copies.path().join("none"), options).is_err());
+    assert!(!copies.path().join("none").exists());
+}

@@ -59,6 +59,40 @@ impl Root {
         };
         (root.encode() == text).then_some(root)
     }
+
+    /// The root of the store in `folder`; `None` without one.
+    pub fn read(folder: &Path) -> Result<Option<Self>, StoreError> {
+        let path = folder.join(ROOT);
+        let corrupt =
+            |what: String| Err(StoreError::Corrupt(format!("`{}`: {what}", path.display())));
+        match fs::read_to_string(&path) {
+            Ok(text) => match Root::decode(&text) {
+                Some(root) => Ok(Some(root)),
+                None if !text.starts_with(TITLE) => {
+                    corrupt("its format is not one this version knows".into())
+                }
+                None => corrupt("it is not as it was written".into()),
+            },
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) if error.kind() == io::ErrorKind::InvalidData => {
+                corrupt("it is not text".into())
+            }
+            Err(error) => Err(failed("read", &path, &error)),
+        }
+    }
+
+    /// Makes this the root of the folder, durably, in one step.
+    pub fn write(&self, folder: &Path) -> Result<(), StoreError> {
+        let (path, new) = (folder.join(ROOT), folder.join("store.new"));
+        let write = || {
+            let mut file = File::create(&new)?;
+            file.write_all(self.encode().as_bytes())?;
+            file.sync_all()?;
+            fs::rename(&new, &path)?;
+            File::open(folder)?.sync_all()
+        };
+        write().map_err(|error| failed("write", &path, &error))
+    }
 }
 
 /// The folder, locked for this process until dropped.
@@ -96,24 +130,9 @@ impl Folder {
 
     /// The root; `None` for a folder that holds no store yet.
     pub fn root(&self) -> Result<Option<Root>, StoreError> {
-        let path = self.path.join(ROOT);
-        let corrupt =
-            |what: String| Err(StoreError::Corrupt(format!("`{}`: {what}", path.display())));
-        match fs::read_to_string(&path) {
-            Ok(text) => match Root::decode(&text) {
-                Some(root) => Ok(Some(root)),
-                None if !text.starts_with(TITLE) => {
-                    corrupt("its format is not one this version knows".into())
-                }
-                None => corrupt("it is not as it was written".into()),
-            },
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                self.refuse_others().map(|()| None)
-            }
-            Err(error) if error.kind() == io::ErrorKind::InvalidData => {
-                corrupt("it is not text".into())
-            }
-            Err(error) => Err(failed("read", &path, &error)),
+        match Root::read(&self.path)? {
+            Some(root) => Ok(Some(root)),
+            None => self.refuse_others().map(|()| None),
         }
     }
 
@@ -137,15 +156,7 @@ impl Folder {
 
     /// Makes `root` the root, durably, in one step.
     pub fn write_root(&self, root: &Root) -> Result<(), StoreError> {
-        let (path, new) = (self.path.join(ROOT), self.path.join("store.new"));
-        let write = || {
-            let mut file = File::create(&new)?;
-            file.write_all(root.encode().as_bytes())?;
-            file.sync_all()?;
-            fs::rename(&new, &path)?;
-            File::open(&self.path)?.sync_all()
-        };
-        write().map_err(|error| failed("write", &path, &error))
+        root.write(&self.path)
     }
 
     /// Makes the log's folder anew, durably.

@@ -38,6 +38,7 @@
 
 mod base;
 mod codec;
+mod copy;
 mod folder;
 mod frame;
 mod log;
@@ -54,6 +55,7 @@ use std::io::ErrorKind;
 use std::path::Path;
 use std::sync::Arc;
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot, watch};
 
@@ -71,8 +73,14 @@ use writer::{Commit, Message, Writer};
 
 /// Commits that wait for the writer at most; the next wait for a place.
 const WAITING_COMMITS: usize = 1024;
+/// Changes of the log that are read before they are applied, when a store is opened.
+const CHANGES_AHEAD: usize = 1024;
 /// Entries of a snapshot read at once, before others have their turn.
 const SNAPSHOT_PIECE: usize = 512;
+
+/// A copy that the store went on under is made again so often.
+const COPY_ATTEMPTS: usize = 20;
+const COPY_PAUSE: Duration = Duration::from_millis(100);
 
 /// How the engine is run. All of it may change between two runs on one folder.
 #[derive(Clone, Debug)]
@@ -127,6 +135,39 @@ impl SledStore {
     /// Whether there is a store in the folder `path`, which [`SledStore::open`] would otherwise make.
     pub fn is_in(path: impl AsRef<Path>) -> bool {
         folder::holds_store(path.as_ref())
+    }
+
+    /// A copy, in the folder `to`, of the store in the folder `from`, which another process may have open and be writing to. Whatever was
+    /// acknowledged before the call is in it. It is a copy of the same store, to be read: served, it would be two stores with one id.
+    ///
+    /// `to` must not be there. Blocks for as long as it takes; errors as of [`SledStore::open`].
+    pub fn copy(
+        from: impl AsRef<Path>,
+        to: impl AsRef<Path>,
+        options: SledOptions,
+    ) -> Result<Self, StoreError> {
+        let (from, to) = (from.as_ref(), to.as_ref());
+        if to.exists() {
+            return Err(StoreError::Unavailable(format!("`{}` is there already", to.display())));
+        }
+        let mut attempt = 1;
+        loop {
+            let copied = copy::copy(from, to).and_then(|()| Self::open(to, options.clone()));
+            match copied {
+                // The store went on under the copy.
+                Err(StoreError::Corrupt(_) | StoreError::Unavailable(_))
+                    if attempt < COPY_ATTEMPTS =>
+                {
+                    attempt += 1;
+                    std::thread::sleep(COPY_PAUSE);
+                }
+                Ok(store) => return Ok(store),
+                Err(error) => {
+                    let _ = folder::remove_folder(to);
+                    return Err(error);
+                }
+            }
+        }
     }
 
     fn start(path: &Path, options: SledOptions, disk: Disk) -> Result<Self, StoreError> {
@@ -218,6 +259,7 @@ fn recover(
     disk: Disk,
 ) -> Result<(Root, View, Wal), StoreError> {
     folder.remove_other_bases(root.base.number);
+    read_ahead(folder, &root);
     let mut view = View { head: root.base.number, ..View::default() };
     if root.base.number > 0 {
         let path = folder.base(root.base.number);
@@ -229,8 +271,41 @@ fn recover(
         }?;
     }
     let base = root.base.number;
-    let wal = recover::open(&folder.log(), &root.id, base, disk, |change| view.apply(change))?;
-    Ok((root, view, wal))
+    // One thread reads and decodes, and another one applies.
+    let (changes, read) = std::sync::mpsc::sync_channel(CHANGES_AHEAD);
+    let (wal, view) = std::thread::scope(|scope| {
+        let applying = scope.spawn(move || {
+            for change in read {
+                view.apply(change);
+            }
+            view
+        });
+        let wal = recover::open(&folder.log(), &root.id, base, disk, |change| {
+            // Whoever applies goes only if it panics, which is said below.
+            let _ = changes.send(change);
+        });
+        drop(changes);
+        (wal, applying.join())
+    });
+    let view = view.map_err(|_| StoreError::Unavailable("applying the log failed".into()))?;
+    Ok((root, view, wal?))
+}
+
+/// Reads the base and the log from one end to the other, in a thread of its own, so that the system has them at hand when they are asked
+/// for piece by piece: sled waits for each piece by itself. What cannot be read is found out there.
+fn read_ahead(folder: &Folder, root: &Root) {
+    let mut paths = vec![folder.base(root.base.number).join("db")];
+    let log = folder.log();
+    let numbers = recover::segments(&log).unwrap_or_default();
+    paths.extend(numbers.into_iter().map(|number| wal::segment_path(&log, number)));
+    let read = move || {
+        let mut piece = vec![0; 1 << 20];
+        for path in paths {
+            let Ok(mut file) = std::fs::File::open(path) else { continue };
+            while std::io::Read::read(&mut file, &mut piece).is_ok_and(|read| read > 0) {}
+        }
+    };
+    let _ = std::thread::Builder::new().name("store-read-ahead".into()).spawn(read);
 }
 
 impl Drop for SledStore {

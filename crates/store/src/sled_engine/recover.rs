@@ -82,7 +82,7 @@ pub(super) fn holds_commits(folder: &Path) -> bool {
 
 /// The segments' numbers without a gap up to the last. Before a gap are those whose removal did not survive a loss of power;
 /// whether anything is missing, the commits' numbers tell.
-fn segments(folder: &Path) -> Result<Vec<u64>, StoreError> {
+pub(super) fn segments(folder: &Path) -> Result<Vec<u64>, StoreError> {
     let mut numbers = Vec::new();
     for entry in fs::read_dir(folder).map_err(|error| failed(folder, &error))? {
         let name = entry.map_err(|error| failed(folder, &error))?.file_name();

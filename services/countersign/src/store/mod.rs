@@ -13,14 +13,17 @@ use std::{
 
 use countersign_policy_store::{
     Place,
-    transfer::{self, Checked, Contents, Origin, Pace, Phase, Start, TransferError, open_store},
+    transfer::{
+        self, Checked, Contents, Origin, Pace, Phase, Start, TransferError, copy_store, is_in_use,
+        open_store,
+    },
     write_private,
 };
 
 pub use args::{BackupArgs, ExportArgs, ImportArgs, RestoreArgs, StoreCommand, VerifyArgs};
 use progress::Display;
 
-use crate::{cli::StoreArgs, exit::Exit};
+use crate::{cli::StoreArgs, exit::Exit, up::SEALING_KEY};
 
 /// Why it did not happen.
 #[derive(Debug, thiserror::Error)]
@@ -99,13 +102,17 @@ pub async fn backup(
     progress: transfer::Progress<'_>,
 ) -> Result<String, StoreCommandError> {
     let key = sealing_key_of(&args.data_dir);
-    if !key.exists() {
-        return Err(StoreCommandError::NoSealingKey(key));
-    }
-    let report = export(&At::data_folder(&args.data_dir), Some(&key), &args.file, progress).await?;
+    let kept = match (key.exists(), std::env::var_os(SEALING_KEY)) {
+        (true, _) => format!("`{}`", key.display()),
+        (false, Some(_)) => SEALING_KEY.to_owned(),
+        (false, None) => return Err(StoreCommandError::NoSealingKey(key)),
+    };
+    let at = At::data_folder(&args.data_dir);
+    // One of the environment is not compared with the secrets here; `verify` takes a file.
+    let key = key.exists().then_some(key);
+    let report = export(&at, key.as_deref(), &args.file, progress).await?;
     Ok(format!(
-        "{report}The sealing key is not in it, and nothing opens the access keys without it: keep a copy of `{}` elsewhere.\n",
-        key.display()
+        "{report}The sealing key is not in it, and nothing opens the access keys without it: keep a copy of {kept} elsewhere.\n"
     ))
 }
 
@@ -151,11 +158,41 @@ async fn export(
     file: &Path,
     progress: transfer::Progress<'_>,
 ) -> Result<String, StoreCommandError> {
-    let store = open_store(&at.place, &at.data_dir).await?;
+    let (store, copy) = match open_store(&at.place, &at.data_dir).await {
+        Ok(store) => (store, None),
+        // Somebody serves it: what is taken is a copy of its files, beside the file that is to be made.
+        Err(error) if is_in_use(&error) => {
+            let copy = Copy(with_suffix(file, ".copy"));
+            (copy_store(&at.place, &at.data_dir, &copy.0).await?, Some(copy))
+        }
+        Err(error) => return Err(error.into()),
+    };
     let pace = if at.place.shared() { Pace::AmongOthers } else { Pace::Alone };
     let (origin, contents) =
         transfer::export(store.as_ref(), pace, sealing_key, file, progress).await?;
+    drop(store);
+    drop(copy);
     Ok(format!("`{}`: {}", file.display(), told(&origin, &contents)))
+}
+
+/// A folder that is removed when it is done with.
+struct Copy(PathBuf);
+
+impl Drop for Copy {
+    fn drop(&mut self) {
+        match fs::remove_dir_all(&self.0) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                eprintln!("countersign: `{}` stays behind: {error}", self.0.display());
+            }
+            Ok(()) | Err(_) => {}
+        }
+    }
+}
+
+fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(suffix);
+    name.into()
 }
 
 async fn import_checked(

@@ -407,7 +407,7 @@ impl Running {
 }
 
 /// The variables of the environment that may hold the sealing key, and the one before it. An argument would be there for all to see.
-const SEALING_KEY: &str = "COUNTERSIGN_SEALING_KEY";
+pub const SEALING_KEY: &str = "COUNTERSIGN_SEALING_KEY";
 const PREVIOUS_SEALING_KEY: &str = "COUNTERSIGN_SEALING_KEY_PREVIOUS";
 
 /// The sealing keys of the environment, or the data folder's if there are none. An empty variable is a mistake, and no key.

@@ -16,7 +16,7 @@ use std::{
     sync::Arc,
 };
 
-use countersign_store::{CommitError, SledStore, Store, StoreError};
+use countersign_store::{CommitError, SledOptions, SledStore, Store, StoreError};
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -207,6 +207,33 @@ pub async fn open_store(place: &Place, data_dir: &Path) -> Result<Arc<dyn Store>
         Some(folder) if !SledStore::is_in(&folder) => Err(TransferError::NoStore(folder)),
         Some(_) | None => make_store(place, data_dir).await,
     }
+}
+
+/// A copy, in the folder `to`, of the embedded store at `place`, which a policy store may be serving meanwhile: everything that was
+/// acknowledged before is in it. It is there to be exported from, and removed.
+///
+/// # Errors
+/// [`TransferError::NoStore`] where there is none of the embedded engine, and what the engine says.
+pub async fn copy_store(
+    place: &Place,
+    data_dir: &Path,
+    to: &Path,
+) -> Result<Arc<dyn Store>, TransferError> {
+    let folder = place.folder(data_dir).filter(|folder| SledStore::is_in(folder));
+    let folder = folder.ok_or_else(|| TransferError::NoStore(data_dir.to_owned()))?;
+    let to = to.to_owned();
+    let copying = tokio::task::spawn_blocking(move || {
+        SledStore::copy(folder, to, SledOptions { ballast_bytes: 0, ..SledOptions::default() })
+    });
+    let stopped = |_| StoreError::Unavailable("the copy was broken off".to_owned());
+    let copied = copying.await.map_err(stopped).and_then(|copied| copied);
+    Ok(Arc::new(copied.map_err(PlaceError::Open)?))
+}
+
+/// Whether this is the answer of a store that another process has open.
+#[must_use]
+pub fn is_in_use(error: &TransferError) -> bool {
+    matches!(error, TransferError::Place(PlaceError::Open(StoreError::Locked { .. })))
 }
 
 /// The store at `place`, made if it is not there.

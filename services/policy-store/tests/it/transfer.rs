@@ -12,7 +12,7 @@ use std::{
 use countersign_policy_store::{
     Place,
     transfer::{
-        Checked, Pace, Start, TransferError, check, export, import, make_store, open_store,
+        self, Checked, Pace, Start, TransferError, check, export, import, make_store, open_store,
     },
 };
 use countersign_proto::policy::v1::*;
@@ -354,4 +354,36 @@ async fn refusals_say_what_to_do() {
         engine.commit(Vec::new(), vec![Write::Delete { key: key.into() }]).await.unwrap();
     }
     assert!(!new.exists() && !store.path().join("new.cse.partial").exists());
+}
+
+/// A backup of a store that is being written to: what was acknowledged before it is in it.
+#[tokio::test]
+async fn a_running_store_is_copied_and_exported() {
+    let mut store = TestStore::prepared(tempfile::tempdir().unwrap(), Place::DataFolder);
+    store.run(ACCOUNT).await.unwrap();
+    store.publish_key().await;
+    let mut iam = store.admin().await;
+    iam.create_user(new_user("before")).await.unwrap();
+    let mut writing = iam.clone();
+    let going = tokio::spawn(async move {
+        for number in 0..200 {
+            writing.create_user(new_user(&format!("during{number}"))).await.unwrap();
+        }
+    });
+    let (to, file) = (store.path().join("all.copy"), store.path().join("all.cse"));
+    assert!(transfer::is_in_use(&opened(&store.path().join("store")).await.map(drop).unwrap_err()));
+    let copy = transfer::copy_store(&Place::DataFolder, store.path(), &to).await.unwrap();
+    let key = key_of(store.path());
+    export(copy.as_ref(), Pace::Alone, Some(&key), &file, &mut |_, _, _| {}).await.unwrap();
+    drop(copy);
+    let whole = checked(&file, &key).unwrap();
+    let engine = made(&store.path().join("other")).await.unwrap();
+    imported(&engine, &whole, Start::Fresh).await.unwrap();
+    let key = format!("user/{ACCOUNT}/before");
+    assert!(engine.get(key.as_bytes()).await.unwrap().is_some());
+    going.await.unwrap();
+    store.stop().await;
+    let nowhere = store.path().join("nowhere");
+    let outcome = transfer::copy_store(&Place::DataFolder, &nowhere, &to).await.map(drop);
+    assert!(outcome.unwrap_err().to_string().contains("there is no store"));
 }
