@@ -31,6 +31,9 @@ const FORMAT: &[u8] = b"2";
 const SEGMENT_BYTES: usize = 8 << 20;
 /// A block is closed when the next entry would take it over this; an entry larger than it is a block by itself.
 const BLOCK_BYTES: usize = 32 << 10;
+/// Entries that are handed over at once when a base is read, and how many of such batches may wait.
+const BATCH: usize = 512;
+const BATCHES_AHEAD: usize = 32;
 const TREE_BLOCKS: u64 = 8;
 /// A handle of this process's own that sled is still giving up holds the file this long at most.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -203,13 +206,33 @@ pub(super) fn load(
     seal: &Seal,
     options: &SledOptions,
 ) -> Result<Entries, StoreError> {
-    let mut entries = Entries::new();
-    read(path, id, seal, options, |Entry { key, value, version }| {
-        // Copies, so that a block's memory is not held by the last of its entries.
-        let held = Held { version, value: Bytes::copy_from_slice(&value) };
-        entries.insert(Bytes::copy_from_slice(&key), held);
-    })?;
-    Ok(entries)
+    let (batches, taken) = std::sync::mpsc::sync_channel::<Vec<(Bytes, Held)>>(BATCHES_AHEAD);
+    let (outcome, entries) = std::thread::scope(|scope| {
+        // One thread reads and verifies, and another one puts the entries in their places.
+        let placing = scope.spawn(move || {
+            let mut entries = Entries::new();
+            for batch in taken {
+                entries.extend(batch);
+            }
+            entries
+        });
+        let mut batch = Vec::with_capacity(BATCH);
+        let outcome = read(path, id, seal, options, |Entry { key, value, version }| {
+            // Copies, so that a block's memory is not held by the last of its entries.
+            let held = Held { version, value: Bytes::copy_from_slice(&value) };
+            batch.push((Bytes::copy_from_slice(&key), held));
+            if batch.len() == BATCH {
+                let full = std::mem::replace(&mut batch, Vec::with_capacity(BATCH));
+                // Whoever places goes only if it panics, which is said below.
+                let _ = batches.send(full);
+            }
+        });
+        let _ = batches.send(batch);
+        drop(batches);
+        (outcome, placing.join())
+    });
+    outcome?;
+    entries.map_err(|_| StoreError::Unavailable("placing the base's entries failed".into()))
 }
 
 fn open(path: &Path, options: &SledOptions) -> Result<Db, StoreError> {
