@@ -351,6 +351,14 @@ pub struct NotServing {
     last: String,
 }
 
+impl NotServing {
+    /// `service_name` at `origin`, whose last word this was.
+    #[must_use]
+    pub fn new(service_name: &str, origin: &str, last: String) -> Self {
+        Self { service_name: service_name.to_owned(), origin: origin.to_owned(), last }
+    }
+}
+
 /// `http://` and the address that a listener took.
 ///
 /// # Errors

@@ -30,9 +30,9 @@ use crate::{
 };
 
 /// A client that takes longer to shake hands is let go.
-const HANDSHAKE: Duration = Duration::from_secs(10);
+const HANDSHAKE: Duration = Duration::from_secs(5);
 /// So many shake hands at once; more wait in the socket's own queue.
-const MAX_HANDSHAKES: usize = 512;
+const MAX_HANDSHAKES: usize = 4096;
 /// After the system has refused a connection (no file descriptors, mostly).
 const REFUSED: Duration = Duration::from_millis(50);
 

@@ -29,13 +29,17 @@ impl Listener {
         self.socket.local_addr()
     }
 
-    /// `https://`, or `http://` in clear, and the address that the socket took.
+    /// `https://`, or `http://` in clear, and the address that the socket took; who listens everywhere is at `localhost`.
     ///
     /// # Errors
     /// When the system does not know it.
     pub fn origin(&self) -> io::Result<String> {
         let scheme = if self.tls.is_some() { "https" } else { "http" };
-        Ok(format!("{scheme}://{}", self.local_addr()?))
+        let address = self.local_addr()?;
+        if address.ip().is_unspecified() {
+            return Ok(format!("{scheme}://localhost:{}", address.port()));
+        }
+        Ok(format!("{scheme}://{address}"))
     }
 }
 

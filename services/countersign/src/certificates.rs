@@ -22,6 +22,8 @@ use crate::exit::Exit;
 
 /// An authority's certificate is good for so long.
 const AUTHORITY_DAYS: u16 = 3650;
+/// So are the others', unless told otherwise.
+const DAYS: u16 = 90;
 /// Clocks differ.
 const BEFORE: Duration = Duration::minutes(5);
 
@@ -39,7 +41,7 @@ pub struct CertificatesArgs {
     #[arg(long = "part", value_name = "PART=NAME[,NAME...]", required = true, value_parser = named)]
     pub parts: Vec<Named>,
     /// How long the certificates are good
-    #[arg(long, value_name = "DAYS", default_value_t = 90, value_parser = clap::value_parser!(u16).range(1..=825))]
+    #[arg(long, value_name = "DAYS", default_value_t = DAYS, value_parser = clap::value_parser!(u16).range(1..=825))]
     pub days: u16,
     /// The user that the files are for, by number; without, who runs this
     #[arg(long, value_name = "UID")]
@@ -69,13 +71,47 @@ fn named(text: &str) -> Result<Named, String> {
 
 /// Why there are no certificates.
 #[derive(Debug, thiserror::Error)]
-enum CertificatesError {
+pub enum CertificatesError {
+    /// A file or a folder.
     #[error("cannot use `{}`: {error}", path.display())]
-    File { path: PathBuf, error: io::Error },
+    File {
+        /// Which.
+        path: PathBuf,
+        /// The system's word.
+        error: io::Error,
+    },
+    /// A certificate without its key, or a key without its certificate.
     #[error("`{}` is there without `{}`: put both back, or take both away for a new authority", there.display(), missing.display())]
-    HalfAnAuthority { there: PathBuf, missing: PathBuf },
+    HalfAnAuthority {
+        /// The file that is there.
+        there: PathBuf,
+        /// The one that is not.
+        missing: PathBuf,
+    },
+    /// The library refuses.
     #[error("cannot make a certificate: {0}")]
     Make(#[from] rcgen::Error),
+}
+
+/// The certificates of all three services, each for `names`, in `folder`, whose authority is made if there is none.
+///
+/// # Errors
+/// When a file cannot be used, or a name is none.
+pub fn make_all(
+    folder: &Path,
+    trust_domain: TrustDomain,
+    names: &[String],
+) -> Result<(), CertificatesError> {
+    let all = [Part::PolicyStore, Part::Decision, Part::Gateway];
+    let parts = all.map(|part| Named { part: part.to_string(), names: names.to_owned() });
+    let args = CertificatesArgs {
+        out: folder.to_owned(),
+        trust_domain,
+        parts: parts.into(),
+        days: DAYS,
+        owner: None,
+    };
+    make(&args, OffsetDateTime::now_utc())
 }
 
 /// Makes what is asked for. An authority that is there is used again, and every certificate is made anew.

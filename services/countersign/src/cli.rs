@@ -258,9 +258,17 @@ pub struct UpArgs {
     /// Where the policy data is kept, if not in the data folder
     #[command(flatten)]
     pub store: StoreArgs,
-    /// The address to listen on; loopback alone, since here everything is in clear (services that run alone have TLS)
+    /// The address to listen on; beyond loopback with --tls alone
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1")]
     pub listen: IpAddr,
+    /// Speak TLS on every port, with certificates of an authority of the data folder's own (tls/ca.crt), made at each start; the services
+    /// know each other by them. Allows --listen beyond loopback
+    #[arg(long)]
+    pub tls: bool,
+    /// A name or an address that callers use, for the certificates; localhost and the address to listen on are there anyway; may be
+    /// repeated
+    #[arg(long = "tls-name", value_name = "NAME", requires = "tls")]
+    pub tls_names: Vec<String>,
     /// The policy store's gRPC port; 0 takes any free one
     #[arg(long, value_name = "PORT", default_value_t = 7401)]
     pub policy_store_port: u16,
@@ -274,7 +282,7 @@ pub struct UpArgs {
     #[arg(long, value_name = "PORT", default_value_t = 7400)]
     pub http_port: u16,
     /// The issuer of tokens and the audience of proofs, without a slash at the end; the HTTP port must answer there
-    /// [default: http://ADDRESS:HTTP-PORT]
+    /// [default: http://ADDRESS:HTTP-PORT, with --tls https]
     #[arg(long, value_name = "URL")]
     pub issuer: Option<String>,
     /// The region of Countersign's own STS

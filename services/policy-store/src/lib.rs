@@ -183,7 +183,8 @@ pub async fn serve(
 ///
 /// # Errors
 /// See [`Error`].
-pub async fn init(config: Config) -> Result<(), Error> {
+pub async fn init(mut config: Config) -> Result<(), Error> {
+    config.seeding = Seeding::Here;
     let (store, sealer) = open_checked(&config).await?;
     seed_here(&config, &store, &sealer).await
 }

@@ -11,7 +11,7 @@ use std::{
 
 use countersign_e2e::{
     program::{Finished, Running, free_port, run, venv},
-    system::{ACCOUNT, binary},
+    system::{ACCOUNT, Countersign, binary},
 };
 use serde_json::{Value, json};
 
@@ -265,4 +265,25 @@ fn what_a_program_does_not_start_with_is_said() {
     let finished = run(command.args(["--listen", &address]), "");
     assert_eq!(finished.status.code(), Some(4), "{}", finished.stderr);
     assert!(finished.stderr.contains(&address), "{}", finished.stderr);
+}
+
+#[test]
+fn up_speaks_tls_with_an_authority_of_its_own() {
+    let system = Countersign::up(&["--tls", "--tls-name", "tokens.example.org"]);
+    let call = |trust: &[&str], address: &str| {
+        let mut command = Command::new(venv("grpcurl"));
+        command.args(trust).args(["-max-time", "5", "-expand-headers"]);
+        command.args(["-H", "authorization: Bearer ${TOKEN}"]).env("TOKEN", system.admin_token());
+        run(command.arg(address).arg(format!("{STORE}/ListRoles")), "")
+    };
+    let address = system.endpoint("policy_store").strip_prefix("https://").expect("TLS");
+    let ca = system.data_dir().join("tls/ca.crt").display().to_string();
+    let listed = call(&["-cacert", &ca], address);
+    assert!(listed.stdout.contains("CountersignAdministrator"), "{}", listed.stderr);
+    let named = ["-cacert", &ca, "-authority", "tokens.example.org"];
+    assert!(call(&named, address).status.success());
+    for refused in [&["-plaintext"][..], &["-cacert", &ca, "-authority", "other.example.org"]] {
+        assert!(!call(refused, address).status.success(), "{refused:?}");
+    }
+    assert!(system.issuer().starts_with("https://"));
 }

@@ -5,11 +5,11 @@ use std::{io, path::PathBuf, time::Duration};
 
 use countersign_policy::arn::AccountId;
 use countersign_policy_store::{ADMINISTRATOR, write_private};
+use countersign_proto::token::v1::token_exchange_service_client::TokenExchangeServiceClient;
 use countersign_sigv4::SignError;
-use tonic::Status;
+use tonic::{Status, transport::Channel};
 
 use crate::{
-    clients::{self, Bearer},
     credentials::{self, CredentialsError},
     proof::{self, Ask, Form, Place},
 };
@@ -22,8 +22,8 @@ const SLOWEST_RETRY: Duration = Duration::from_secs(30);
 /// Who renews the token, and where it is put.
 pub struct Administrator {
     pub account: AccountId,
-    /// The gateway's gRPC origin.
-    pub gateway: String,
+    /// To the gateway's gRPC port.
+    pub gateway: Channel,
     pub place: Place,
     /// Read anew each time: the operator may replace the key.
     pub root_credentials: PathBuf,
@@ -39,9 +39,6 @@ pub enum AdminError {
     /// The proof cannot be signed.
     #[error("cannot sign the proof: {0}")]
     Sign(#[from] SignError),
-    /// The gateway's origin.
-    #[error("the gateway cannot be called: {0}")]
-    Origin(#[from] tonic::transport::Error),
     /// The gateway refused.
     #[error("the gateway refused the exchange: {}", .0.message())]
     Refused(Box<Status>),
@@ -64,7 +61,7 @@ impl Administrator {
         let root = credentials::read(&self.root_credentials)?;
         let request =
             proof::exchange_request(&ask, &self.place, &root, Form::Headers, proof::now())?;
-        let answer = clients::gateway(&self.gateway, &Bearer::nobody())?
+        let answer = TokenExchangeServiceClient::new(self.gateway.clone())
             .exchange(request)
             .await
             .map_err(|status| AdminError::Refused(Box::new(status)))?

@@ -4,6 +4,7 @@
 //! `admin.token` → `endpoints.json`, whose appearance says that everything is there. They end in the reverse order.
 
 mod admin;
+mod security;
 mod services;
 
 use std::{
@@ -22,14 +23,14 @@ use countersign_policy_store::{
 };
 use countersign_proto::token::v1::token_exchange_service_server::SERVICE_NAME as GATEWAY;
 use countersign_serve::{
-    ServiceCredential, ServiceIdentities, ServiceName, ServiceSecret,
-    grpc::{NotServing, origin, wait_until_serving},
-    identity::NoRandomness,
-    listener::{self, BindError},
+    ServiceName,
+    grpc::{NotServing, serving_on},
+    listener::{BindError, Listener, bind_with},
     shutdown::signal,
     telemetry::{self, Metrics},
+    tls::Part,
 };
-use tokio::{net::TcpListener, task::JoinHandle};
+use tokio::task::JoinHandle;
 use zeroize::Zeroizing;
 
 use crate::{
@@ -44,10 +45,13 @@ use countersign_decision::{LogConfig, Mapping, MappingError, SERVICE_NAME as DEC
 use countersign_gateway::{
     IssuersError, JwtIssuers, RateLimits, Rates, Rotation, StsEndpoint, rotate_on_signal,
 };
+use security::{ClientError, Security, SecurityError};
 use services::Services;
 
 /// The administrator's bearer token, in the data folder.
 pub const ADMIN_TOKEN: &str = "admin.token";
+/// The certificates, in the data folder.
+const TLS: &str = "tls";
 
 /// A store that replays a long log takes its time.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -63,6 +67,8 @@ pub struct UpOptions {
     pub place: StorePlace,
     /// The address to listen on.
     pub listen: IpAddr,
+    /// Whether everything is inside TLS, and which names the certificates are for besides the usual ones.
+    pub tls: Option<Vec<String>>,
     /// Port 0 takes any free one; so do the others.
     pub policy_store_port: u16,
     /// The decision service's.
@@ -112,6 +118,7 @@ impl UpOptions {
             data_dir: data_dir.into(),
             place: StorePlace::DataFolder,
             listen: IpAddr::V4(Ipv4Addr::LOCALHOST),
+            tls: None,
             policy_store_port: 0,
             decision_port: 0,
             gateway_port: 0,
@@ -147,9 +154,12 @@ pub enum UpError {
     /// No place for the policy data.
     #[error(transparent)]
     Place(#[from] PlaceError),
-    /// No secrets for the services.
+    /// How the services know each other.
     #[error(transparent)]
-    NoRandomness(#[from] NoRandomness),
+    Security(#[from] SecurityError),
+    /// A service that cannot be called.
+    #[error(transparent)]
+    Client(#[from] ClientError),
     /// A service that does not come up.
     #[error(transparent)]
     NotServing(#[from] NotServing),
@@ -206,13 +216,14 @@ pub struct Running {
     pub root_credentials_path: PathBuf,
     services: Services,
     renewal: JoinHandle<()>,
+    security: Security,
 }
 
 struct Listeners {
-    policy_store: TcpListener,
-    decision: TcpListener,
-    gateway: TcpListener,
-    http: TcpListener,
+    policy_store: Listener,
+    decision: Listener,
+    gateway: Listener,
+    http: Listener,
 }
 
 /// Starts everything, and returns once all of it is SERVING.
@@ -221,9 +232,16 @@ struct Listeners {
 /// See [`UpError`]. What had been started is drained before.
 pub async fn start(options: UpOptions) -> Result<Running, UpError> {
     options.place.check()?;
-    let listeners = bind(&options).await?;
+    let security = match &options.tls {
+        // DESIGN.md section 9: secrets that live as long as this process.
+        None => Security::by_secrets()?,
+        Some(names) => {
+            Security::by_certificates(&options.data_dir.join(TLS), options.listen, names)?
+        }
+    };
+    let listeners = bind(&options, &security).await?;
     let mut services = Services::default();
-    match start_on(options, listeners, &mut services).await {
+    match start_on(options, listeners, &security, &mut services).await {
         Ok(Started { endpoints, issuer, region, account, data_dir, renewal }) => Ok(Running {
             admin_token_path: data_dir.join(ADMIN_TOKEN),
             root_credentials_path: root_credentials(&data_dir),
@@ -234,6 +252,7 @@ pub async fn start(options: UpOptions) -> Result<Running, UpError> {
             data_dir,
             services,
             renewal,
+            security,
         }),
         Err(error) => {
             services.drain().await;
@@ -254,6 +273,7 @@ struct Started {
 async fn start_on(
     options: UpOptions,
     listeners: Listeners,
+    security: &Security,
     services: &mut Services,
 ) -> Result<Started, UpError> {
     let UpOptions { account, data_dir, place, issuer, region, sts_endpoints, .. } = options;
@@ -262,10 +282,6 @@ async fn start_on(
     let jwt_issuers = jwt_issuers.transpose()?.unwrap_or_default();
     let endpoints = endpoints_of(&listeners).map_err(UpError::Address)?;
     let issuer = issuer.unwrap_or_else(|| endpoints.http.clone());
-    // How the parts know each other: secrets that live as long as this process (DESIGN.md section 9).
-    let (decision_secret, gateway_secret) =
-        (ServiceSecret::generate()?, ServiceSecret::generate()?);
-
     let config = countersign_policy_store::Config {
         data_dir: data_dir.clone(),
         place,
@@ -278,22 +294,20 @@ async fn start_on(
         metrics: options.metrics.clone(),
         secrets_dir: None,
         seeding: Seeding::Here,
-        identities: ServiceIdentities::default()
-            .accept(ServiceName::Decision, decision_secret.clone())
-            .accept(ServiceName::Gateway, gateway_secret.clone()),
+        identities: security.identities(&[ServiceName::Decision, ServiceName::Gateway])?,
     };
     services.start("policy store", |shutdown| async {
         Ok(countersign_policy_store::serve(config, listeners.policy_store, shutdown).await?)
     });
-    serving(services, &endpoints.policy_store, POLICY_STORE).await?;
+    serving(services, security, &endpoints.policy_store, POLICY_STORE).await?;
     // The store in the folder is ours, so these files are of a process that is gone. (On etcd, each process has its own folder.)
     remove_stale(&data_dir)?;
 
     let mut config = countersign_decision::Config::new(
         issuer.clone(),
         endpoints.policy_store.clone(),
-        ServiceCredential::new(&decision_secret),
-        ServiceIdentities::default().accept(ServiceName::Gateway, gateway_secret.clone()),
+        security.credential(ServiceName::Decision),
+        security.identities(&[ServiceName::Gateway])?,
     );
     (config.envoy, config.anonymous_callers) = (envoy, options.anonymous_callers);
     (config.snapshot_dir, config.max_staleness) = (options.snapshot_dir, options.max_staleness);
@@ -302,7 +316,7 @@ async fn start_on(
     services.start("decision service", |shutdown| async {
         Ok(countersign_decision::serve(config, listeners.decision, shutdown).await?)
     });
-    serving(services, &endpoints.decision, DECISION).await?;
+    serving(services, security, &endpoints.decision, DECISION).await?;
 
     let config = countersign_gateway::Config {
         issuer: issuer.clone(),
@@ -310,8 +324,8 @@ async fn start_on(
         partition: "aws".to_owned(),
         policy_store: endpoints.policy_store.clone(),
         decision: endpoints.decision.clone(),
-        credential: ServiceCredential::new(&gateway_secret),
-        identities: ServiceIdentities::default().accept(ServiceName::Decision, decision_secret),
+        credential: security.credential(ServiceName::Gateway),
+        identities: security.identities(&[ServiceName::Decision])?,
         sts_endpoints,
         jwt_issuers,
         limits: options.limits,
@@ -320,18 +334,15 @@ async fn start_on(
         name: "gateway".to_owned(),
         metrics: options.metrics,
     };
-    let sockets = countersign_gateway::Listeners {
-        grpc: listeners.gateway.into(),
-        http: listeners.http.into(),
-    };
+    let sockets = countersign_gateway::Listeners { grpc: listeners.gateway, http: listeners.http };
     services.start("token gateway", |shutdown| async {
         Ok(countersign_gateway::serve(config, sockets, shutdown).await?)
     });
-    serving(services, &endpoints.gateway, GATEWAY).await?;
+    serving(services, security, &endpoints.gateway, GATEWAY).await?;
 
     let administrator = admin::Administrator {
         account,
-        gateway: endpoints.gateway.clone(),
+        gateway: security.channel(&endpoints.gateway)?,
         place: Place::own(issuer.clone(), region.clone()),
         root_credentials: root_credentials(&data_dir),
         token_file: data_dir.join(ADMIN_TOKEN),
@@ -344,29 +355,38 @@ async fn start_on(
     Ok(Started { endpoints, issuer, region, account, data_dir, renewal })
 }
 
-async fn bind(options: &UpOptions) -> Result<Listeners, BindError> {
-    let at = |port| listener::bind(SocketAddr::new(options.listen, port));
+async fn bind(options: &UpOptions, security: &Security) -> Result<Listeners, BindError> {
+    let at =
+        |port, part| bind_with(SocketAddr::new(options.listen, port), security.tls(part), false);
     Ok(Listeners {
-        policy_store: at(options.policy_store_port).await?,
-        decision: at(options.decision_port).await?,
-        gateway: at(options.gateway_port).await?,
-        http: at(options.http_port).await?,
+        policy_store: at(options.policy_store_port, Part::PolicyStore).await?,
+        decision: at(options.decision_port, Part::Decision).await?,
+        gateway: at(options.gateway_port, Part::Gateway).await?,
+        http: at(options.http_port, Part::Gateway).await?,
     })
 }
 
 fn endpoints_of(listeners: &Listeners) -> io::Result<Endpoints> {
     Ok(Endpoints {
-        policy_store: origin(&listeners.policy_store)?,
-        decision: origin(&listeners.decision)?,
-        gateway: origin(&listeners.gateway)?,
-        http: origin(&listeners.http)?,
+        policy_store: listeners.policy_store.origin()?,
+        decision: listeners.decision.origin()?,
+        gateway: listeners.gateway.origin()?,
+        http: listeners.http.origin()?,
     })
 }
 
 /// A service that ends while it is waited for says why.
-async fn serving(services: &mut Services, origin: &str, service_name: &str) -> Result<(), UpError> {
+async fn serving(
+    services: &mut Services,
+    security: &Security,
+    origin: &str,
+    service_name: &str,
+) -> Result<(), UpError> {
+    let channel = security.channel(origin)?;
     tokio::select! {
-        served = wait_until_serving(origin, service_name, PATIENCE) => Ok(served?),
+        served = serving_on(channel, service_name, PATIENCE) => {
+            served.map_err(|last| UpError::NotServing(NotServing::new(service_name, origin, last)))
+        }
         error = services.ended() => Err(error),
     }
 }
@@ -461,6 +481,7 @@ async fn run_with(args: UpArgs, metrics: Metrics) -> Exit {
         data_dir: args.data_dir,
         place,
         listen: args.listen,
+        tls: args.tls.then_some(args.tls_names),
         policy_store_port: args.policy_store_port,
         decision_port: args.decision_port,
         gateway_port: args.gateway_port,
@@ -524,8 +545,11 @@ pub fn welcome(running: &Running) -> String {
         data_dir,
         admin_token_path,
         root_credentials_path,
+        security,
         ..
     } = running;
+    let trust =
+        security.ca().map_or("-plaintext".to_owned(), |ca| format!("-cacert {}", quoted(ca)));
     let Endpoints { policy_store, decision, gateway, http } = endpoints;
     let (policy_store, decision, gateway) =
         (authority(policy_store), authority(decision), authority(gateway));
@@ -547,22 +571,22 @@ pub fn welcome(running: &Running) -> String {
 Lines to paste into another terminal:
 
   # what there is
-  grpcurl -plaintext {policy_store} list
-  grpcurl -plaintext {decision} describe {DECISION}.Authorize
-  grpcurl -plaintext -d '{{"service":"{DECISION}"}}' {decision} grpc.health.v1.Health/Check
+  grpcurl {trust} {policy_store} list
+  grpcurl {trust} {decision} describe {DECISION}.Authorize
+  grpcurl {trust} -d '{{"service":"{DECISION}"}}' {decision} grpc.health.v1.Health/Check
 
   # the roles
-  grpcurl -plaintext {bearer} {policy_store} {POLICY_STORE}/ListRoles
+  grpcurl {trust} {bearer} {policy_store} {POLICY_STORE}/ListRoles
 
   # may the administrator role read an object?
-  grpcurl -plaintext {bearer} \
+  grpcurl {trust} {bearer} \
     -d '{{"principal_arn":"arn:aws:iam::{account}:role/{ADMINISTRATOR}","action":"s3:GetObject","resource":"arn:aws:s3:::my-bucket/a","resource_account":"{account}"}}' \
     {decision} {DECISION}/Authorize
 
   # a token of the administrator role for the service `orders`
   countersign proof --data-dir {folder} --credentials {root} --audience orders \
     --role-arn arn:aws:iam::{account}:role/{ADMINISTRATOR} --role-session-name me |
-    grpcurl -plaintext -d @ {gateway} {GATEWAY}/Exchange
+    grpcurl {trust} -d @ {gateway} {GATEWAY}/Exchange
 
 Ctrl-C ends it.
 "#
