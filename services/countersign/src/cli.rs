@@ -137,7 +137,7 @@ pub enum Command {
     #[command(subcommand)]
     Store(Box<StoreCommand>),
     /// Sign a proof of who you are, and print the ExchangeRequest for it (grpcurl cannot sign)
-    Proof(ProofArgs),
+    Proof(Box<ProofArgs>),
     /// Trade your AWS credentials for a token, and print it
     Exchange(Box<ExchangeArgs>),
     /// Make an authority, and a certificate for each part of a cluster
