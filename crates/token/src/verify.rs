@@ -93,7 +93,11 @@ pub fn check_signature(token: &str, keyset: &KeySet) -> Result<SignedToken, Toke
     }
     let [header, payload, signature] = three_parts(token)?;
     let signing_input = token.get(..header.len() + 1 + payload.len()).unwrap_or_default();
-    let kid = kid_of_header(object(Part::Header, &decode(Part::Header, header)?)?)?;
+    let header_text = decode(Part::Header, header)?;
+    let kid = match minted_kid(&header_text) {
+        Some(kid) => kid.to_owned(),
+        None => kid_of_header(object(Part::Header, &header_text)?)?,
+    };
     let record = usable(keyset, &kid)?;
     let payload_text = decode(Part::Payload, payload)?;
     let payload = object(Part::Payload, &payload_text)?;
@@ -217,6 +221,14 @@ fn object(part: Part, text: &[u8]) -> Result<Map<String, Value>, TokenError> {
         }
         JsonFault::TooDeep => TokenError::TooDeep { part },
     })
+}
+
+/// The `kid` of a header that is, byte by byte, as `mint` writes it, which is cheap to see. No character that a `kid` may have means
+/// anything else in JSON, so this is what reading it would say.
+fn minted_kid(header: &[u8]) -> Option<&str> {
+    let text = std::str::from_utf8(header).ok()?;
+    let kid = text.strip_prefix(r#"{"typ":"at+jwt","alg":"ES256","kid":""#)?.strip_suffix("\"}")?;
+    is_key_id(kid).then_some(kid)
 }
 
 /// RFC 8725 section 3.11 (explicit typing) and 3.1 (one algorithm). `crit`, `jwk`, `jku`, `x5u`, `x5c`, `zip`, `b64` and all

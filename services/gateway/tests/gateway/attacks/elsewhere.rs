@@ -300,4 +300,7 @@ pub const ELSEWHERE: &[(u8, Elsewhere)] = &[
     (79, Test("crates/token/src/dpop/tests.rs", "attack_79_uris")),
     (79, Test("services/gateway/tests/gateway/bound.rs", "a_token_is_bound_on_request")),
     (80, Test("services/decision/tests/service/bound.rs", "a_token_bound_to_a_key")),
+    (82, Test("services/gateway/tests/gateway/life.rs", "nobody_without_a_token_of_their_own")),
+    (82, Test("services/gateway/tests/gateway/life.rs", "what_is_told_of_a_token")),
+    (82, Test("services/gateway/tests/gateway/life.rs", "who_may_end_a_token")),
 ];
