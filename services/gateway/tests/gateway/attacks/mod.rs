@@ -8,7 +8,11 @@
 mod elsewhere;
 mod sent;
 
-use std::{collections::BTreeMap, fmt::Write, path::Path};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt::Write,
+    path::Path,
+};
 
 use countersign_proto::token::v1::ExchangeRequest;
 
@@ -198,8 +202,10 @@ fn no_line_is_left_out() {
 #[test]
 fn every_test_that_is_named_exists() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+    let mut named = BTreeSet::new();
     for (line, what) in ELSEWHERE {
         let Elsewhere::Test(file, name) = what else { continue };
+        assert!(named.insert((line, file, name)), "line {line}: {name} in {file} is there twice");
         let text = std::fs::read_to_string(root.join(file))
             .unwrap_or_else(|error| panic!("line {line}: {file}: {error}"));
         let at = text
