@@ -28,6 +28,7 @@ pub async fn suite(make: impl Fn() -> Arc<dyn Store>) {
     the_largest_of_everything_fits(make()).await;
     concurrent::concurrent_increments_lose_none(make()).await;
     concurrent::unrelated_writers_all_succeed(make()).await;
+    a_snapshot_is_read_in_pieces(make()).await;
     concurrent::snapshots_are_of_one_revision(make()).await;
     concurrent::reads_are_whole_commits(make()).await;
     concurrent::head_is_watched(make()).await;
@@ -390,4 +391,34 @@ async fn all_changes_since(store: &Arc<dyn Store>, after: u64) -> Vec<Change> {
         }
         found.extend(changes);
     }
+}
+
+/// In pieces of any size a snapshot is what it is as a whole, whatever is written meanwhile.
+async fn a_snapshot_is_read_in_pieces(store: Arc<dyn Store>) {
+    for key in ["a/1", "a/2", "b/1", "c/1", "c/2", "c/3", "d"] {
+        store.commit(vec![], vec![put(key, key)]).await.unwrap();
+    }
+    for prefixes in
+        [&["a/", "c/"][..], &["c/", "a/", "c/1"], &["", "b/"], &["b/"], &["x/", "d"], &["x/"], &[]]
+    {
+        let prefixes: Vec<&[u8]> = prefixes.iter().map(|prefix| prefix.as_bytes()).collect();
+        for limit in [1, 2, 3, 4, 7, 100] {
+            let whole = store.snapshot(&prefixes).await.unwrap();
+            let owned = prefixes.iter().map(|prefix| prefix.to_vec()).collect();
+            let mut snapshot = store.open_snapshot(owned).await.unwrap();
+            let mut entries = Vec::new();
+            loop {
+                let piece = snapshot.next(limit).await.unwrap();
+                assert!(piece.len() <= limit);
+                if piece.is_empty() {
+                    break;
+                }
+                entries.extend(piece);
+                store.commit(vec![], vec![put("c/2", "later"), delete("zz")]).await.unwrap();
+            }
+            assert_eq!((snapshot.number(), entries), whole, "{limit}");
+        }
+    }
+    let long = vec![vec![b'k'; MAX_KEY_BYTES + 1]];
+    assert!(store.open_snapshot(long).await.is_err());
 }

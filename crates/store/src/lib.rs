@@ -48,6 +48,33 @@ pub use sled_engine::{SledOptions, SledStore};
 pub type StoreFuture<'a, T, E = StoreError> =
     Pin<Box<dyn Future<Output = Result<T, E>> + Send + 'a>>;
 
+/// What a store held at one revision, read a piece at a time.
+pub trait Snapshot: Send {
+    /// The revision's number.
+    fn number(&self) -> u64;
+
+    /// The next entries in key order, at most `limit` of them, which is not 0; none at the end.
+    ///
+    /// [`StoreError::TooOld`] when the revision is no longer kept.
+    fn next(&mut self, limit: usize) -> StoreFuture<'_, Vec<Entry>>;
+}
+
+/// One that was read whole.
+struct Whole {
+    number: u64,
+    entries: std::vec::IntoIter<Entry>,
+}
+
+impl Snapshot for Whole {
+    fn number(&self) -> u64 {
+        self.number
+    }
+
+    fn next(&mut self, limit: usize) -> StoreFuture<'_, Vec<Entry>> {
+        Box::pin(async move { Ok(self.entries.by_ref().take(limit).collect()) })
+    }
+}
+
 /// A durable, ordered map of byte strings with numbered, conditional, atomic commits.
 ///
 /// Keys are 1 to [`MAX_KEY_BYTES`] bytes and ordered bytewise; values are at most [`MAX_VALUE_BYTES`].
@@ -70,6 +97,17 @@ pub trait Store: Send + Sync + 'static {
     /// Every entry whose key begins with one of `prefixes`, in key order and each once, as all of them stood at one
     /// revision, whose number is returned with them. Writers go on meanwhile.
     fn snapshot<'a>(&'a self, prefixes: &'a [&'a [u8]]) -> StoreFuture<'a, (u64, Vec<Entry>)>;
+
+    /// The same, to be read a piece at a time by somebody who may be slow. An engine that keeps old revisions at hand holds nothing for it
+    /// but its place; any other reads everything first.
+    fn open_snapshot(&self, prefixes: Vec<Vec<u8>>) -> StoreFuture<'_, Box<dyn Snapshot>> {
+        Box::pin(async move {
+            let prefixes: Vec<&[u8]> = prefixes.iter().map(Vec::as_slice).collect();
+            let (number, entries) = self.snapshot(&prefixes).await?;
+            let whole: Box<dyn Snapshot> = Box::new(Whole { number, entries: entries.into_iter() });
+            Ok(whole)
+        })
+    }
 
     /// Does all `writes`, in order, if all `preconditions` hold. A commit without writes only checks, and answers the
     /// revision at which the preconditions held.

@@ -1,6 +1,7 @@
 //! What a policy store can do on this machine, through gRPC: writes a second, the time of a read, a new follower's snapshot, the time
-//! to start. Run by hand, since it takes minutes: `cargo bench -p countersign-policy-store --bench store -- 1000 1000000`, the sizes being
-//! users in the store. It prints a table; no figures of a full run are recorded yet.
+//! to start, and what a thousand followers that read nothing cost the others (FAULTS.md F13). Run by hand, since it takes minutes:
+//! `cargo bench -p countersign-policy-store --bench store -- 1000 1000000`, the sizes being users in the store. It prints tables, and writes
+//! them to BENCHMARKS.md (to the file that COUNTERSIGN_BENCH_OUTPUT names, if it is set).
 
 #![expect(
     clippy::unwrap_used,
@@ -31,6 +32,11 @@ const READS: usize = 20_000;
 /// Of one writer.
 const ALONE: usize = 300;
 const WRITERS: usize = 64;
+/// Followers that read nothing, and how many of them share a connection.
+const STUCK: usize = 1_000;
+const STREAMS: usize = 100;
+/// After so long all of them have been let go.
+const LET_GO: Duration = Duration::from_secs(15);
 /// Of each of many writers.
 const TOGETHER: usize = 50;
 
@@ -39,16 +45,61 @@ async fn main() {
     let sizes: Vec<usize> =
         std::env::args().skip(1).filter_map(|argument| argument.parse().ok()).collect();
     let sizes = if sizes.is_empty() { vec![1_000, 1_000_000] } else { sizes };
-    println!(
+    let mut report = Report::default();
+    report.line(&format!(
         "| users | start | snapshot of a follower | reads alone: p50, p99 | reads, 16 at once: p99, a second | writes alone | {WRITERS} writers |"
-    );
-    println!("| --: | --: | --: | --: | --: | --: | --: |");
-    for size in sizes {
-        measure(size).await;
+    ));
+    report.line("| --: | --: | --: | --: | --: | --: | --: |");
+    let mut measured = Vec::new();
+    for size in &sizes {
+        measured.push(measure(*size, &mut report).await);
+    }
+    report.line("");
+    report.line("| users | followers that read nothing | memory of one, at most | reads alone, p99: without, with them | let go, and told so |");
+    report.line("| --: | --: | --: | --: | --: |");
+    for (size, store, without) in &mut measured {
+        stuck(*size, store, *without, &mut report).await;
+    }
+    report.write(&sizes);
+}
+
+/// What is printed, and kept.
+#[derive(Default)]
+struct Report(String);
+
+impl Report {
+    fn line(&mut self, line: &str) {
+        println!("{line}");
+        self.0.push_str(line);
+        self.0.push('\n');
+    }
+
+    fn write(&self, sizes: &[usize]) {
+        let sizes: Vec<String> = sizes.iter().map(usize::to_string).collect();
+        let load = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
+        let load: Vec<&str> = load.split_whitespace().take(3).collect();
+        let day = time::OffsetDateTime::now_utc().date();
+        let cores = std::thread::available_parallelism().map_or(0, usize::from);
+        let text = format!(
+            "# What the policy store does, over gRPC\n\n    cargo bench -p countersign-policy-store --bench store -- {}\n\n\
+             Of {day}, on {cores} cores that served and asked, load average at the end {}. Everything is on the embedded engine, through gRPC \
+             on loopback.\n\n{}\n\
+             How to read it: *start* is until health says SERVING, with the folder as writing all those users left it. *Snapshot* is until a \
+             new follower has decoded the last record. *Reads* are GetUser, all over the table, authorization included; *writes* are \
+             CreateUser. A *follower that reads nothing* has asked for the Watch and takes no message; its memory is what the whole process \
+             grew by, divided by their number.\n",
+            sizes.join(" "),
+            load.join(", "),
+            self.0
+        );
+        let path = std::env::var("COUNTERSIGN_BENCH_OUTPUT");
+        let path = path
+            .unwrap_or_else(|_| concat!(env!("CARGO_MANIFEST_DIR"), "/BENCHMARKS.md").to_owned());
+        std::fs::write(path, text).unwrap();
     }
 }
 
-async fn measure(size: usize) {
+async fn measure(size: usize, report: &mut Report) -> (usize, TestStore, Duration) {
     let mut store = TestStore::prepared(tempfile::tempdir().unwrap(), Place::DataFolder);
     store.run(ACCOUNT).await.unwrap();
     store.publish_key().await;
@@ -59,17 +110,17 @@ async fn measure(size: usize) {
     store.run(ACCOUNT).await.unwrap();
     let start = began.elapsed();
 
+    let admin = store.admin().await;
     let began = Instant::now();
-    let records = store.records().await.len();
+    let records = follow(&store).await;
     let snapshot = began.elapsed();
     assert!(records >= size, "{records} records");
 
-    let admin = store.admin().await;
     let alone = reads(&admin, 1, READS, size).await;
     let together = reads(&admin, 16, READS, size).await;
     let single = writes(&admin, "a", 1, ALONE).await;
     let many = writes(&admin, "b", WRITERS, TOGETHER).await;
-    println!(
+    report.line(&format!(
         "| {size} | {start:.2?} | {snapshot:.2?}, {:.0}/s | {:.2?}, {:.2?} | {:.2?}, {:.0}/s | {:.0}/s, p99 {:.2?} | {:.0}/s, p99 {:.2?} |",
         rate(records, snapshot),
         alone.percentile(50),
@@ -80,8 +131,83 @@ async fn measure(size: usize) {
         single.percentile(99),
         many.rate(),
         many.percentile(99),
-    );
+    ));
     store.stop().await;
+    (size, store, alone.percentile(99))
+}
+
+fn request() -> WatchRequest {
+    let start = WatchStart { follower_name: "bench".to_owned(), ..Default::default() };
+    WatchRequest { request: Some(watch_request::Request::Start(start)) }
+}
+
+/// Takes a snapshot as a follower does, and keeps none of it; how many records.
+async fn follow(store: &TestStore) -> usize {
+    let requests =
+        tokio_stream::StreamExt::chain(tokio_stream::iter([request()]), tokio_stream::pending());
+    let mut events = store.decision().watch(requests).await.unwrap().into_inner();
+    let mut records = 0;
+    loop {
+        let event = events.message().await.unwrap().unwrap().event.unwrap();
+        let watch_response::Event::SnapshotChunk(chunk) = event else { panic!("{event:?}") };
+        records += chunk.records.len();
+        if chunk.last {
+            return records;
+        }
+    }
+}
+
+/// A thousand followers that read nothing, beside one who reads users.
+async fn stuck(size: usize, store: &mut TestStore, without: Duration, report: &mut Report) {
+    store.run(ACCOUNT).await.unwrap();
+    let admin = store.admin().await;
+    // The ledger is counted once, whoever follows.
+    follow(store).await;
+    let before = resident();
+    let began = Instant::now();
+    let mut held = Vec::new();
+    for _ in 0..STUCK / STREAMS {
+        // Of one connection each hundred.
+        let mut client = store.decision();
+        for _ in 0..STREAMS {
+            let requests = tokio_stream::StreamExt::chain(
+                tokio_stream::iter([request()]),
+                tokio_stream::pending(),
+            );
+            held.push(client.watch(requests).await.unwrap().into_inner());
+        }
+    }
+    let with = reads(&admin, 1, READS / 10, size).await;
+    let grown = resident().saturating_sub(before);
+    tokio::time::sleep(LET_GO.saturating_sub(began.elapsed())).await;
+    // Each hears why it was let go, after what waited for it.
+    let mut told = 0;
+    for events in &mut held {
+        let end = async {
+            loop {
+                match events.message().await {
+                    Ok(Some(_)) => {}
+                    Ok(None) => return None,
+                    Err(status) => return Some(status.code()),
+                }
+            }
+        };
+        let end = tokio::time::timeout(Duration::from_secs(10), end).await;
+        told += usize::from(end == Ok(Some(tonic::Code::ResourceExhausted)));
+    }
+    report.line(&format!(
+        "| {size} | {STUCK} | {} KiB | {without:.2?}, {:.2?} | {told} |",
+        grown / STUCK / 1024,
+        with.percentile(99),
+    ));
+    store.stop().await;
+}
+
+/// Bytes of this process in memory.
+fn resident() -> usize {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+    line.split_whitespace().next().unwrap().parse::<usize>().unwrap() * 1024
 }
 
 /// Writes users past the service, each as CreateUser leaves it: its record, and where its unique id stands.

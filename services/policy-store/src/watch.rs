@@ -35,9 +35,9 @@ use crate::{
 const HEARTBEAT: Duration = Duration::from_secs(1);
 /// A follower that does not say what it wants is let go.
 const START: Duration = Duration::from_secs(10);
-/// Records of one chunk: well under gRPC's message limit, at 64 KB each in the worst case.
+/// Records of one chunk, and its bytes, to which one record of at most 64 KB may be added: a few chunks wait for each follower that is slow.
 const CHUNK_RECORDS: usize = 500;
-const CHUNK_BYTES: usize = 2 << 20;
+const CHUNK_BYTES: usize = 256 << 10;
 const CHANGES: usize = 256;
 /// Events that wait for a follower, besides what HTTP/2 holds for it: 64 KiB by default.
 const WAITING: usize = 2;
@@ -319,34 +319,46 @@ fn resume(store: &dyn Store, start: &WatchStart) -> Option<u64> {
     (held.store_id.to_string() == store.id().to_string()).then_some(held.number)
 }
 
+/// Sends everything as it stands; a follower that is slow holds no more of it in memory than what waits for it.
 async fn snapshot(store: &dyn Store, kinds: &[RecordKind], out: &Out) -> Result<u64, Ended> {
-    let prefixes: Vec<&[u8]> =
-        kinds.iter().filter_map(|kind| layout::prefix(*kind)).map(str::as_bytes).collect();
-    let (number, entries) = store.snapshot(&prefixes).await?;
-    let mut chunk = WatchSnapshotChunk {
+    loop {
+        match snapshot_once(store, kinds, out).await {
+            // The revision went while it was read; the next chunk that is `first` begins anew.
+            Err(Ended::Failed(Error::Store(StoreError::TooOld { .. }))) => {}
+            sent => return sent,
+        }
+    }
+}
+
+async fn snapshot_once(store: &dyn Store, kinds: &[RecordKind], out: &Out) -> Result<u64, Ended> {
+    let prefixes = kinds.iter().filter_map(|kind| layout::prefix(*kind));
+    let prefixes = prefixes.map(|prefix| prefix.as_bytes().to_vec()).collect();
+    let mut snapshot = store.open_snapshot(prefixes).await?;
+    let number = snapshot.number();
+    let chunk = |first: bool| WatchSnapshotChunk {
         revision: revision(store, number),
-        first: true,
+        first,
         last: false,
         records: Vec::new(),
     };
-    let mut bytes = 0;
-    for entry in entries {
-        if chunk.records.len() >= CHUNK_RECORDS || bytes >= CHUNK_BYTES {
-            let next = WatchSnapshotChunk {
-                revision: chunk.revision.clone(),
-                first: false,
-                last: false,
-                records: Vec::new(),
-            };
-            let full = std::mem::replace(&mut chunk, next);
-            send(out, watch_response::Event::SnapshotChunk(full)).await?;
-            bytes = 0;
+    let (mut filling, mut bytes) = (chunk(true), 0);
+    loop {
+        let entries = snapshot.next(CHUNK_RECORDS).await?;
+        if entries.is_empty() {
+            break;
         }
-        bytes += entry.value.len();
-        chunk.records.extend(layout::record(&entry.key, &entry.value, entry.version)?);
+        for entry in entries {
+            if filling.records.len() >= CHUNK_RECORDS || bytes >= CHUNK_BYTES {
+                let full = std::mem::replace(&mut filling, chunk(false));
+                send(out, watch_response::Event::SnapshotChunk(full)).await?;
+                bytes = 0;
+            }
+            bytes += entry.value.len();
+            filling.records.extend(layout::record(&entry.key, &entry.value, entry.version)?);
+        }
     }
-    chunk.last = true;
-    send(out, watch_response::Event::SnapshotChunk(chunk)).await?;
+    filling.last = true;
+    send(out, watch_response::Event::SnapshotChunk(filling)).await?;
     Ok(number)
 }
 

@@ -51,18 +51,20 @@ mod writer;
 #[cfg(test)]
 mod tests;
 
+use std::collections::VecDeque;
 use std::io::ErrorKind;
 use std::path::Path;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use bytes::Bytes;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::model::{check_commit, check_key, check_prefix};
 use crate::{
-    Change, CommitError, Entry, Precondition, Revision, Store, StoreError, StoreFuture, StoreId,
-    Write,
+    Change, CommitError, Entry, Precondition, Revision, Snapshot, Store, StoreError, StoreFuture,
+    StoreId, Write,
 };
 use base::Seal;
 use folder::{Folder, Root};
@@ -345,6 +347,19 @@ impl Store for SledStore {
         Box::pin(self.read_snapshot(prefixes))
     }
 
+    fn open_snapshot(&self, prefixes: Vec<Vec<u8>>) -> StoreFuture<'_, Box<dyn Snapshot>> {
+        Box::pin(async move {
+            for prefix in &prefixes {
+                check_prefix(prefix)?;
+            }
+            let borrowed: Vec<&[u8]> = prefixes.iter().map(Vec::as_slice).collect();
+            let left = apart(&borrowed).into_iter().map(<[u8]>::to_vec).collect();
+            let snapshot: Box<dyn Snapshot> =
+                Box::new(SledSnapshot { view: self.shared.view(), left, after: None });
+            Ok(snapshot)
+        })
+    }
+
     fn commit(
         &self,
         preconditions: Vec<Precondition>,
@@ -369,6 +384,40 @@ impl Store for SledStore {
 
     fn watch_head(&self) -> watch::Receiver<u64> {
         self.shared.watch_head()
+    }
+}
+
+/// A revision, and how far it has been read.
+struct SledSnapshot {
+    view: View,
+    /// The prefixes that are not read to their end, in order.
+    left: VecDeque<Vec<u8>>,
+    /// The last key that was read of the first of them.
+    after: Option<Bytes>,
+}
+
+impl Snapshot for SledSnapshot {
+    fn number(&self) -> u64 {
+        self.view.head
+    }
+
+    fn next(&mut self, limit: usize) -> StoreFuture<'_, Vec<Entry>> {
+        Box::pin(async move {
+            let mut entries = Vec::new();
+            while let Some(prefix) = self.left.front() {
+                let room = limit - entries.len();
+                let before = entries.len();
+                entries.extend(self.view.range(prefix, self.after.as_deref()).take(room));
+                if entries.len() == limit {
+                    self.after =
+                        entries.last().filter(|_| entries.len() > before).map(|e| e.key.clone());
+                    break;
+                }
+                self.left.pop_front();
+                self.after = None;
+            }
+            Ok(entries)
+        })
     }
 }
 
