@@ -150,7 +150,7 @@ pub async fn authorize(
         "decided {}",
         asker.action()
     );
-    decider.log().record(&decision_id, || Line {
+    decider.made(judgement.decision, &decision_id, || Line {
         at: SystemTime::now(),
         decision_id: decision_id.clone(),
         caller: check::caller_name(&Caller::Service(ServiceName::Gateway)),

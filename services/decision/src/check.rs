@@ -187,7 +187,7 @@ fn answer(
         revision = %posed.view.revision(),
         "decided"
     );
-    decider.log().record(&decision_id, || Line {
+    decider.made(judgement.decision, &decision_id, || Line {
         at: SystemTime::now(),
         decision_id: decision_id.clone(),
         caller: caller_name(&call.caller),

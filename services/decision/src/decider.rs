@@ -6,11 +6,18 @@ use std::{
 };
 
 use aws_lc_rs::rand;
+use countersign_evaluator::Decision;
 use countersign_replica::{Behind, Replica, Revision, View};
 use countersign_token::dpop::SeenProofs;
 use http::HeaderMap;
 
-use crate::{config::Config, error::Refusal, log::DecisionLog, signatures::Signatures};
+use crate::{
+    config::Config,
+    error::Refusal,
+    log::{DecisionLog, Line},
+    numbers::Decisions,
+    signatures::Signatures,
+};
 
 /// DPoP proofs of the last minute: 15,000 questions of bound tokens a second. Beyond that they are refused, and may be asked again.
 const MAX_SEEN_PROOFS: usize = 1_000_000;
@@ -24,6 +31,7 @@ pub struct Decider {
     seen_proofs: Arc<SeenProofs>,
     patience: Duration,
     log: DecisionLog,
+    decisions: Decisions,
 }
 
 impl Decider {
@@ -36,12 +44,19 @@ impl Decider {
             seen_proofs: Arc::new(SeenProofs::new(MAX_SEEN_PROOFS)),
             patience: config.patience,
             log: DecisionLog::default(),
+            decisions: Decisions::new(&config.metrics),
         }
     }
 
     /// The same, where decisions are logged.
     pub fn with_log(self, log: DecisionLog) -> Self {
         Self { log, ..self }
+    }
+
+    /// After every decision: it is counted, and logged where it is one of those that are.
+    pub fn made(&self, decision: Decision, decision_id: &str, line: impl FnOnce() -> Line) {
+        self.decisions.made(decision);
+        self.log.record(decision_id, line);
     }
 
     /// Where decisions are logged.

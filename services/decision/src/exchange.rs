@@ -66,7 +66,7 @@ pub async fn authorize(
         revision = %view.revision(),
         "decided {EXCHANGE_TOKEN}"
     );
-    decider.log().record(&decision_id, || Line {
+    decider.made(judgement.decision, &decision_id, || Line {
         at: SystemTime::now(),
         decision_id: decision_id.clone(),
         caller: check::caller_name(&Caller::Service(ServiceName::Gateway)),

@@ -40,6 +40,7 @@ mod error;
 mod exchange;
 mod grpc;
 mod log;
+mod numbers;
 mod sentence;
 mod session;
 pub mod settings;
@@ -99,6 +100,7 @@ pub async fn serve(
     let server = GrpcServer::new(FILE_DESCRIPTOR_SET, &[SERVICE_NAME, ENVOY_SERVICE_NAME]).await?;
     let mut server = server.counted_in(&config.metrics);
 
+    numbers::read(&config.metrics, &replica, &log);
     let decider = decider::Decider::new(replica.clone(), &config).with_log(log.clone());
     let door = authn::Door::new(decider.clone(), config.identities, config.anonymous_callers);
     let envoy = AuthorizationServer::new(envoy::Envoy::new(decider.clone(), config.envoy));

@@ -2,6 +2,7 @@
 //! cheap comes first; neither STS nor the signer is reached before it must be.
 
 mod account;
+mod counts;
 mod web_identity;
 
 use std::{
@@ -46,6 +47,7 @@ use crate::{
 };
 
 pub(crate) use account::Account;
+pub use counts::Counts;
 
 /// For the whole exchange.
 pub const DEADLINE: Duration = Duration::from_secs(10);
@@ -70,6 +72,8 @@ pub struct Exchange {
     pub claims: replay::Claims,
     /// Where each exchange is written down.
     pub audit: Audit,
+    /// Where each is counted.
+    pub counts: Counts,
     /// How often anybody may come.
     pub limits: Limits,
     /// Whom to ask whether.
@@ -155,6 +159,7 @@ impl Exchange {
     /// Before any exchange, of whatever kind.
     fn begin(&self, account: &mut Account, source: Option<IpAddr>) -> Result<(), Refusal> {
         account.audit = self.audit.clone();
+        account.counts = Some(self.counts.clone());
         account.source = source.map(|address| address.to_string()).unwrap_or_default();
         self.admit(source)
     }

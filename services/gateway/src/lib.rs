@@ -125,6 +125,7 @@ pub async fn serve(config: Config, listeners: Listeners, shutdown: Shutdown) -> 
         ),
         claims: Claims::new(MAX_CLAIMS),
         audit,
+        counts: exchange::Counts::new(&config.metrics),
         limits: Limits::new(config.limits.exchanges, Instant::now()),
         decision,
         store: store.clone(),

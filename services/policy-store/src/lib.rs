@@ -18,6 +18,7 @@ mod keys;
 mod layout;
 mod ledger;
 mod managed;
+mod numbers;
 mod place;
 mod request;
 mod reseal;
@@ -152,6 +153,8 @@ pub async fn serve(
         space: Arc::default(),
     };
     let (refusals, space) = (policy_store.refusals.clone(), policy_store.space.clone());
+    let revision = Arc::default();
+    numbers::read(&config.metrics, &policy_store.followers, &space, &revision);
     let authenticator = authn::Authenticator {
         identities: config.identities,
         issuer: config.issuer.as_str().into(),
@@ -166,12 +169,14 @@ pub async fn serve(
     let health = server.health();
     let watching = space.clone().watch(store.clone(), health, WRITES, shutdown.clone());
     let watching = tokio::spawn(watching);
+    let counting = tokio::spawn(numbers::follow(store.clone(), revision, shutdown.clone()));
     let refusing = tokio::spawn(refusals.run(store.clone(), shutdown.clone()));
     let tracing = tokio::spawn(write_trail(store, trail, process, space, shutdown.clone()));
     let served = server.serve(listener, shutdown).await;
     sweeping.abort();
     resealing.abort();
     watching.abort();
+    counting.abort();
     let _ = refusing.await;
     // It writes what the last commits left, and ends by itself.
     let _ = tracing.await;

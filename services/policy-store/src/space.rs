@@ -53,6 +53,16 @@ impl Space {
         if self.trail_is_full.load(Ordering::Relaxed) { Err(Error::TrailFull) } else { Ok(()) }
     }
 
+    /// Whether the store has no room.
+    pub fn store_is_full(&self) -> bool {
+        self.store_is_full.load(Ordering::Relaxed)
+    }
+
+    /// Whether the trail's files have none.
+    pub fn trail_is_full(&self) -> bool {
+        self.trail_is_full.load(Ordering::Relaxed)
+    }
+
     fn set(&self, what: &AtomicBool, is_full: bool) {
         if what.swap(is_full, Ordering::Relaxed) != is_full {
             self.changed.notify_one();

@@ -79,6 +79,11 @@ impl Registry {
 }
 
 impl Followers {
+    /// How many there are.
+    pub fn count(&self) -> usize {
+        self.0.with(|live| live.len())
+    }
+
     fn register(&self, kinds: Vec<RecordKind>) -> Registration {
         let id = self.0.next.fetch_add(1, Ordering::Relaxed);
         self.0.with(|live| live.insert(id, Follower { kinds, acknowledged: 0 }));

@@ -2,7 +2,10 @@
 #![allow(clippy::expect_used, clippy::indexing_slicing, clippy::panic, reason = "this is a test")]
 
 use std::{
+    collections::BTreeSet,
     fs::{self, File},
+    io::{Read, Write},
+    net::TcpStream,
     path::{Path, PathBuf},
     process::{Command, Stdio},
     thread,
@@ -10,7 +13,7 @@ use std::{
 };
 
 use countersign_e2e::{
-    program::{Finished, Running, free_port, run, venv},
+    program::{Finished, Running, free_port, repository, run, venv},
     system::{ACCOUNT, Countersign, binary},
 };
 use serde_json::{Value, json};
@@ -28,13 +31,15 @@ struct Cluster {
     decision: u16,
     gateway: u16,
     http: u16,
-    health: u16,
+    /// Of policy store, decision service and gateway.
+    health: [u16; 3],
 }
 
 impl Cluster {
     fn new() -> Self {
         let folder = tempfile::tempdir().expect("a folder can be made");
-        let [store, decision, gateway, http, health] = std::array::from_fn(|_| free_port());
+        let [store, decision, gateway, http] = std::array::from_fn(|_| free_port());
+        let health = std::array::from_fn(|_| free_port());
         let cluster = Self { folder, store, decision, gateway, http, health };
         cluster.certify();
         cluster
@@ -70,19 +75,25 @@ impl Cluster {
             ("issuer", self.issuer()),
             ("drain_seconds", "1".to_owned()),
         ];
+        let [of_store, of_decision, of_gateway] = self.health;
         settings.extend(match part {
             "policy-store" => vec![
                 ("listen", at(self.store)),
                 ("account", ACCOUNT.to_owned()),
                 ("data_dir", self.path("data").display().to_string()),
-                ("health_listen", at(self.health)),
+                ("health_listen", at(of_store)),
             ],
-            "decision" => vec![("listen", at(self.decision)), ("policy_store", by(self.store))],
+            "decision" => vec![
+                ("listen", at(self.decision)),
+                ("policy_store", by(self.store)),
+                ("health_listen", at(of_decision)),
+            ],
             _ => vec![
                 ("listen", at(self.gateway)),
                 ("http_listen", at(self.http)),
                 ("policy_store", by(self.store)),
                 ("decision", by(self.decision)),
+                ("health_listen", at(of_gateway)),
             ],
         });
         settings
@@ -198,6 +209,8 @@ fn three_programs_know_each_other_by_certificates() {
     plain.args(["-plaintext", "-max-time", "2", &format!("127.0.0.1:{}", cluster.store), "list"]);
     assert!(!run(&mut plain, "").status.success());
 
+    every_metric_that_is_written_of_is_there(&cluster);
+
     // New certificates, and nobody is started anew.
     cluster.certify();
     thread::sleep(Duration::from_secs(5));
@@ -215,6 +228,46 @@ fn three_programs_know_each_other_by_certificates() {
         let log = fs::read_to_string(cluster.path(&format!("{part}.log"))).expect("there is a log");
         assert!(!log.contains(secret) && !log.contains(&token), "{part}");
     }
+}
+
+/// The names that TELEMETRY.md, the dashboard and the alerts speak of are those of the pages, and TELEMETRY.md leaves none out.
+fn every_metric_that_is_written_of_is_there(cluster: &Cluster) {
+    let mut there = BTreeSet::new();
+    for port in cluster.health {
+        let mut stream = TcpStream::connect(("127.0.0.1", port)).expect("it listens");
+        stream.write_all(b"GET /metrics HTTP/1.1\r\nhost: x\r\n\r\n").expect("it is read");
+        let mut page = String::new();
+        stream.read_to_string(&mut page).expect("it is text");
+        assert!(page.trim_end().ends_with("# EOF"), "{page}");
+        there.extend(names(&page));
+    }
+    for file in
+        ["deploy/TELEMETRY.md", "deploy/dashboards/grafana.json", "deploy/dashboards/alerts.yaml"]
+    {
+        let text = fs::read_to_string(repository().join(file)).expect("it is there");
+        let written = names(&text);
+        assert!(written.len() > 5, "{file}: {written:?}");
+        let unknown: Vec<&String> = written.difference(&there).collect();
+        assert!(unknown.is_empty(), "{file} speaks of {unknown:?}; there are {there:?}");
+        if file.ends_with(".md") {
+            let untold: Vec<&String> = there.difference(&written).collect();
+            assert!(untold.is_empty(), "{file} does not speak of {untold:?}");
+        }
+    }
+}
+
+/// Of metrics, without what each kind adds.
+fn names(text: &str) -> BTreeSet<String> {
+    let words = text.split(|c: char| !(c.is_ascii_alphanumeric() || c == '_'));
+    let own = words.filter(|word| word.starts_with("countersign_") && word.len() > 12);
+    own.map(|name| {
+        let endings = ["_total", "_bucket", "_sum", "_count"];
+        endings
+            .iter()
+            .fold(name, |name, ending| name.strip_suffix(ending).unwrap_or(name))
+            .to_owned()
+    })
+    .collect()
 }
 
 #[test]

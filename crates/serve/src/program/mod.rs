@@ -20,7 +20,7 @@ use crate::{
     listener::{BindError, bind_with},
     settings::{self, Setting, Settings, SettingsError},
     shutdown::{self, signal},
-    telemetry::{self, LogFormat, Metrics, Otlp},
+    telemetry::{self, LogFormat, Metrics, Otlp, process},
     tls::{self, ClientCertificates, Part, Tls, TlsError, TlsFiles, TlsSettings, TrustDomain},
 };
 
@@ -208,6 +208,8 @@ impl Common {
         })?;
         let insecure_plaintext = settings.is_on("insecure-plaintext");
         let metrics = Metrics::default();
+        process::read(&metrics);
+        process::read_certificate(&metrics, &tls);
         Ok(Self { listen, tls, trust_domain, metrics, insecure_plaintext, health_listen, drain })
     }
 

@@ -6,6 +6,7 @@ mod metrics;
 mod observe;
 mod otlp;
 mod page;
+pub mod process;
 mod trace;
 
 use tracing_subscriber::{

@@ -449,6 +449,7 @@ fn sealing_keys(variable: impl Fn(&str) -> Option<OsString>) -> Result<SealingKe
 /// `countersign up`.
 pub async fn run(args: UpArgs) -> Exit {
     let metrics = Metrics::default();
+    telemetry::process::read(&metrics);
     let otlp = match args.telemetry.otlp(&metrics) {
         Ok(otlp) => otlp,
         Err(error) => return Exit::bad_input(error),

@@ -281,9 +281,9 @@ impl Turn<'_> {
             decision_id: decision_id.as_str(),
         };
         answer.write(out, scratch);
-        self.decider
-            .log()
-            .record(decision_id.as_str(), || line(&answer, self.caller, self.moment.view));
+        self.decider.made(outcome.decision, decision_id.as_str(), || {
+            line(&answer, self.caller, self.moment.view)
+        });
         Some(())
     }
 }

@@ -5,6 +5,7 @@ use std::time::Duration;
 use countersign_proto::token::v1::ExchangeResponse;
 use countersign_serve::Fault;
 
+use super::counts::Counts;
 use crate::{
     audit::{Audit, End, Event},
     error::Refusal,
@@ -17,6 +18,8 @@ const DEADLINE: Duration = Duration::from_secs(5);
 #[derive(Default)]
 pub(crate) struct Account {
     pub(super) audit: Audit,
+    /// None before it began.
+    pub(super) counts: Option<Counts>,
     pub(crate) action: &'static str,
     pub(super) source: String,
     pub(crate) proof: &'static str,
@@ -40,6 +43,9 @@ impl Account {
         outcome: Result<ExchangeResponse, Refusal>,
     ) -> Result<ExchangeResponse, Refusal> {
         let outcome = self.write(outcome).await;
+        if let Some(counts) = &self.counts {
+            counts.ended(&outcome);
+        }
         self.close(&outcome);
         outcome
     }
@@ -94,6 +100,7 @@ impl Account {
         self.closed = true;
         let Self {
             audit: _,
+            counts: _,
             action: _,
             source,
             proof,
@@ -142,6 +149,9 @@ impl Drop for Account {
     fn drop(&mut self) {
         if !self.closed {
             self.audit.note(&self.event(End::Abandoned));
+            if let Some(counts) = &self.counts {
+                counts.abandoned();
+            }
             let Self { proof, role, session, audience, principal, decision_id, .. } = self;
             tracing::info!(
                 proof,
