@@ -39,6 +39,8 @@ pub const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("layers", &[]),
     // It starts the decision service as a process of its own.
     ("load", &["decision", "proto", "serve", "token"]),
+    // Events and a clock of its own: it knows the protocol, and none of the code.
+    ("simulation", &[]),
 ];
 
 /// Values in, values out: no runtime, no network, no clock, no environment, no logging.

@@ -58,11 +58,14 @@ fn main() {
         seconds: args.seconds,
     };
     println!("{shape:?}\n");
-    println!("| scenario | lag p50 / p99 / most, s | back after p50 / p99 / most, s | snapshots | resumed | away at most | egress at most, MB/s | demand served |");
+    println!(
+        "| scenario | lag p50 / p99 / most, s | back after p50 / p99 / most, s | snapshots | resumed | away at most | egress at most, MB/s | demand served |"
+    );
     println!("| --- | --- | --- | ---: | ---: | ---: | ---: | ---: |");
     for (name, failures) in scenarios() {
         let figures = simulate(shape, failures, args.seed);
-        let Figures { lag, recovery, snapshots, resumed, most_away, peak_egress, served, .. } = figures;
+        let Figures { lag, recovery, snapshots, resumed, most_away, peak_egress, served, .. } =
+            figures;
         let egress = peak_egress as f64 / 1e6;
         println!(
             "| {name} | {lag} | {recovery} | {snapshots} | {resumed} | {most_away} | {egress:.0} | {:.3} % |",

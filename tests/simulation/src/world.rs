@@ -57,14 +57,30 @@ pub struct Failures {
 enum Event {
     Write,
     /// A change reaches a replica that is still on the same connection.
-    Arrives { replica: usize, connection: u32, number: u64, written: f64 },
-    Connects { replica: usize, connection: u32 },
+    Arrives {
+        replica: usize,
+        connection: u32,
+        number: u64,
+        written: f64,
+    },
+    Connects {
+        replica: usize,
+        connection: u32,
+    },
     /// A snapshot, or what was missed, has been taken in.
-    CaughtUp { replica: usize, connection: u32, number: u64 },
+    CaughtUp {
+        replica: usize,
+        connection: u32,
+        number: u64,
+    },
     ReplicaDies,
-    ReplicaIsBack { replica: usize },
+    ReplicaIsBack {
+        replica: usize,
+    },
     ZoneCutOff,
-    ZoneIsBack { zone: usize },
+    ZoneIsBack {
+        zone: usize,
+    },
     StoreStops,
     StoreGoesOn,
     AllBreak,
@@ -297,7 +313,8 @@ impl World {
             if own.is_streaming && !own.is_dead && !self.is_apart(replica) {
                 self.send(bytes);
                 let jitter = self.random.share() * network;
-                let arrival = Event::Arrives { replica, connection: own.connection, number, written };
+                let arrival =
+                    Event::Arrives { replica, connection: own.connection, number, written };
                 self.plan(network + jitter, arrival);
             }
         }
@@ -306,6 +323,15 @@ impl World {
     fn send(&mut self, bytes: u64) {
         if let Some(second) = self.egress.get_mut(self.now as usize) {
             *second += bytes;
+        }
+    }
+
+    /// So many bytes between two moments, evenly.
+    fn send_over(&mut self, from: f64, to: f64, bytes: u64) {
+        let (first, last) = (from as usize, to as usize);
+        let each = bytes / u64::try_from(last - first + 1).unwrap_or(1);
+        for second in self.egress.iter_mut().skip(first).take(last - first + 1) {
+            *second += each;
         }
     }
 
@@ -353,10 +379,10 @@ impl World {
             }
             None => {
                 self.snapshots += 1;
-                self.send(entities * bytes);
                 // Snapshots share the store: each waits for those before it.
                 let begins = self.sender_free_at.max(self.now);
                 self.sender_free_at = begins + entities as f64 / sends;
+                self.send_over(begins, self.sender_free_at, entities * bytes);
                 let taken = (begins + entities as f64 / takes).max(self.sender_free_at);
                 self.plan(taken - self.now + network, event);
             }
@@ -391,7 +417,8 @@ impl World {
         let share = self.random.share();
         let Some(own) = self.replicas.get_mut(replica) else { return };
         own.attempts += 1;
-        let longest = (0.05 * f64::from(2_u32.saturating_pow(own.attempts.min(10)))).min(MAX_BACKOFF);
+        let longest =
+            (0.05 * f64::from(2_u32.saturating_pow(own.attempts.min(10)))).min(MAX_BACKOFF);
         let connection = own.connection;
         self.plan(longest * share, Event::Connects { replica, connection });
     }
@@ -425,9 +452,10 @@ impl World {
         let lasted = self.shape.seconds - self.began_at.unwrap_or(self.shape.seconds);
         // What was written in the last moments is under way.
         let under_way = (self.shape.writes * self.shape.network * 20.0) as u64 + 2;
-        let converged = self.replicas.iter().filter(|own| {
-            own.revision.is_some_and(|revision| revision + under_way >= self.head)
-        });
+        let converged = self
+            .replicas
+            .iter()
+            .filter(|own| own.revision.is_some_and(|revision| revision + under_way >= self.head));
         Figures {
             written: self.head,
             converged: converged.count(),
@@ -502,7 +530,8 @@ mod tests {
 
     #[test]
     fn a_log_that_has_moved_on_means_a_snapshot() {
-        let cut = Failures { zone_cut_off: 0.1, cut_off: 20.0, all_at_once: -1.0, ..Failures::default() };
+        let cut =
+            Failures { zone_cut_off: 0.1, cut_off: 20.0, all_at_once: -1.0, ..Failures::default() };
         let long = simulate(Shape { log: 100_000, ..shape() }, cut, 3);
         let short = simulate(Shape { log: 100, ..shape() }, cut, 3);
         assert_eq!(long.snapshots, 9, "{long:?}");
