@@ -27,7 +27,7 @@ use crate::{
     Shutdown, cores,
     incoming::Incoming,
     listener::Listener,
-    telemetry::{Metrics, Observe},
+    telemetry::{Metrics, Observe, Observed},
     tls::Protocol,
 };
 use tower::{Layer, Service, layer::util::Stack};
@@ -164,7 +164,7 @@ impl GrpcServer {
         layer: impl Fn() -> L,
     ) -> Result<(), ServeError>
     where
-        L: Layer<Routes> + Clone + Send + 'static,
+        L: Layer<Observed<Routes>> + Clone + Send + 'static,
         L::Service:
             Service<http::Request<Body>, Response = http::Response<Body>> + Clone + Send + 'static,
         <L::Service as Service<http::Request<Body>>>::Future: Send + 'static,
@@ -172,7 +172,8 @@ impl GrpcServer {
             Into<Box<dyn std::error::Error + Send + Sync>> + Send,
     {
         let routes = mem::take(&mut self.routes).routes();
-        let layer = || Stack::new(layer(), self.observe());
+        // What `layer` answers by itself it counts by itself.
+        let layer = || Stack::new(self.observe(), layer());
         let serving = cores::serve(routes, listener.into(), shutdown.clone(), cores, layer);
         self.until(shutdown, serving).await
     }

@@ -110,7 +110,7 @@ pub async fn serve(
 
     let health = server.health();
     let ended = tokio::select! {
-        ended = server.serve_on_cores(listener, shutdown, config.cores, || ShortWay::new(decider.clone())) => {
+        ended = server.serve_on_cores(listener, shutdown, config.cores, || ShortWay::new(decider.clone(), &config.metrics)) => {
             ended.map_err(Error::from)
         }
         () = follower.run_any(store, more, config.credential) => Ok(()),

@@ -7,7 +7,7 @@ use std::{
     collections::HashMap,
     fmt,
     sync::{Arc, Mutex, OnceLock, PoisonError},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use prometheus_client::{
@@ -188,6 +188,14 @@ impl Metrics {
         self.registry().register_collector(Box::new(Read { name, help, kind, read }));
     }
 
+    /// The calls of one RPC, for whoever answers them before the server sees them. `path` is `/package.Service/Rpc`.
+    #[must_use]
+    pub fn calls(&self, path: &str) -> Calls {
+        let path = path.strip_prefix('/').unwrap_or(path);
+        let (service, method) = path.split_once('/').unwrap_or((path, ""));
+        Calls(self.rpc(service, method))
+    }
+
     /// The RPCs of a server; `paths` are `/package.Service/Rpc`.
     pub(crate) fn rpcs<'a>(&self, paths: impl Iterator<Item = &'a str>) -> Rpcs {
         let known = paths
@@ -213,6 +221,23 @@ impl Metrics {
     }
 }
 
+/// Counts the calls of one RPC.
+#[derive(Clone)]
+pub struct Calls(pub(super) Arc<Rpc>);
+
+impl Calls {
+    /// One that came at `started`, and was answered whole.
+    pub fn answered(&self, started: Instant) {
+        self.0.answered(started.elapsed());
+        self.0.count(Code::Ok);
+    }
+
+    /// One that was turned away.
+    pub fn refused(&self, code: Code) {
+        self.0.count(code);
+    }
+}
+
 impl Rpcs {
     pub(crate) fn of(&self, path: &str) -> Arc<Rpc> {
         Arc::clone(self.known.get(path).unwrap_or(&self.other))
@@ -230,6 +255,10 @@ impl Rpc {
 
     pub(crate) fn ended(&self, code: Code) {
         self.others().1.dec();
+        self.count(code);
+    }
+
+    fn count(&self, code: Code) {
         let place = code as usize;
         if let (Some(counter), Some(name)) = (self.codes.get(place), CODES.get(place)) {
             let labels = || [&*self.labels, &[("code", (*name).to_owned())]].concat();

@@ -13,12 +13,13 @@ use tracing_subscriber::{
     EnvFilter, Layer, filter, fmt, layer::SubscriberExt, util::SubscriberInitExt,
 };
 
-pub use metrics::Metrics;
+pub use metrics::{Calls, Metrics};
 pub(crate) use observe::Observe;
+pub use observe::{Observed, Traced};
 pub use otlp::{Otlp, Running};
 pub use prometheus_client::metrics::{counter::Counter, histogram::Histogram};
-pub use trace::client_span;
 pub(crate) use trace::pass_on;
+pub use trace::{client_span, is_traced};
 
 /// How a line looks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -14,7 +14,7 @@ use tower::{Layer, Service};
 use tracing::Instrument;
 
 use super::{
-    metrics::{Rpc, Rpcs},
+    metrics::{Calls, Rpc, Rpcs},
     trace,
 };
 
@@ -24,7 +24,7 @@ pub(crate) struct Observe(pub Rpcs);
 
 /// A server that is seen.
 #[derive(Clone)]
-pub(crate) struct Observed<S> {
+pub struct Observed<S> {
     inner: S,
     rpcs: Rpcs,
 }
@@ -54,7 +54,8 @@ where
         let started = Instant::now();
         let path = request.uri().path();
         let mut call = Call::began(self.rpcs.of(path));
-        let span = trace::server_span(path, request.headers());
+        let is_chosen = request.extensions().get::<Traced>().is_some();
+        let span = trace::server_span(path, request.headers(), is_chosen);
         let answering = self.inner.call(request);
         let answer = async move {
             let answer = answering.await?;
@@ -67,6 +68,21 @@ where
             Some(span) => Box::pin(answer.instrument(span)),
             None => Box::pin(trace::untraced(answer)),
         }
+    }
+}
+
+/// Among a request's extensions: it was chosen to be traced before it came here.
+#[derive(Clone, Copy, Debug)]
+pub struct Traced;
+
+impl Calls {
+    /// One that came at `started` and is answered by a stream, which counts until it ends.
+    #[must_use]
+    pub fn streaming(&self, started: Instant, answer: Response<Body>) -> Response<Body> {
+        let mut call = Call::began(Arc::clone(&self.0));
+        call.rpc.answered(started.elapsed());
+        call.note(answer.headers());
+        answer.map(|body| Body::new(Watched { body, call }))
     }
 }
 

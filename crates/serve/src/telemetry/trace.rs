@@ -41,15 +41,20 @@ pub(super) fn begin(share: f64) {
     let _ = SHARE.set((share * 4_294_967_296.0) as u64);
 }
 
-/// The span of a call that came in, if it belongs to a trace.
-pub(crate) fn server_span(path: &str, headers: &HeaderMap) -> Option<Span> {
-    let share = *SHARE.get()?;
+/// Whether a call that came in belongs to a trace. Chance may say otherwise the next time: ask once.
+#[must_use]
+pub fn is_traced(headers: &HeaderMap) -> bool {
+    let Some(share) = SHARE.get() else { return false };
     let parent = headers.get(TRACEPARENT).and_then(|value| value.to_str().ok());
-    let is_traced = match parent.and_then(|parent| parent.rsplit_once('-')) {
+    match parent.and_then(|parent| parent.rsplit_once('-')) {
         Some((_, flags)) => u8::from_str_radix(flags, 16).is_ok_and(|flags| flags & 1 == 1),
-        None => by_chance(share),
-    };
-    if !is_traced {
+        None => by_chance(*share),
+    }
+}
+
+/// The span of a call that came in, if it belongs to a trace, or was chosen for one.
+pub(crate) fn server_span(path: &str, headers: &HeaderMap, is_chosen: bool) -> Option<Span> {
+    if !is_chosen && !is_traced(headers) {
         return None;
     }
     let (service, method) =

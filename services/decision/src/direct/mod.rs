@@ -26,10 +26,14 @@ use std::{
         atomic::{AtomicUsize, Ordering},
     },
     task::{Context, Poll},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
-use countersign_serve::{Fault, incoming::Peer};
+use countersign_serve::{
+    Fault,
+    incoming::Peer,
+    telemetry::{self, Calls, Metrics, Traced},
+};
 use http::{HeaderValue, Method, Request, Response, header::CONTENT_TYPE};
 use tonic::{Code, Status, body::Body};
 use tower::{Layer, Service};
@@ -50,12 +54,38 @@ const AGAIN: Duration = Duration::from_secs(1);
 
 /// Puts the short way before a service. One for each core.
 #[derive(Clone)]
-pub struct ShortWay(Arc<Direct>);
+pub struct ShortWay {
+    direct: Arc<Direct>,
+    counts: Counts,
+}
 
 impl ShortWay {
-    /// Answers with `decider`.
-    pub fn new(decider: Decider) -> Self {
-        Self(Arc::new(Direct::new(decider)))
+    /// Answers with `decider`, and counts what it answers in `metrics`.
+    pub fn new(decider: Decider, metrics: &Metrics) -> Self {
+        Self { direct: Arc::new(Direct::new(decider)), counts: Counts::new(metrics) }
+    }
+}
+
+/// Where calls are counted that the server behind does not see.
+#[derive(Clone)]
+struct Counts {
+    authorize: Calls,
+    batch: Calls,
+    stream: Calls,
+}
+
+impl Counts {
+    fn new(metrics: &Metrics) -> Self {
+        let [authorize, batch, stream] = [AUTHORIZE, BATCH, STREAM].map(|path| metrics.calls(path));
+        Self { authorize, batch, stream }
+    }
+
+    fn of(&self, rpc: Rpc) -> Calls {
+        match rpc {
+            Rpc::Authorize => self.authorize.clone(),
+            Rpc::Batch => self.batch.clone(),
+            Rpc::Stream => self.stream.clone(),
+        }
     }
 }
 
@@ -63,7 +93,12 @@ impl<S> Layer<S> for ShortWay {
     type Service = Short<S>;
 
     fn layer(&self, general: S) -> Short<S> {
-        Short { direct: Arc::clone(&self.0), waiting: Arc::default(), general }
+        Short {
+            direct: Arc::clone(&self.direct),
+            counts: self.counts.clone(),
+            waiting: Arc::default(),
+            general,
+        }
     }
 }
 
@@ -71,6 +106,7 @@ impl<S> Layer<S> for ShortWay {
 #[derive(Clone)]
 pub struct Short<S> {
     direct: Arc<Direct>,
+    counts: Counts,
     /// Calls that have arrived, and were not looked at. What waits for something else than its core, such as a revision, is not among them.
     waiting: Arc<AtomicUsize>,
     general: S,
@@ -148,7 +184,8 @@ where
         self.general.poll_ready(context)
     }
 
-    fn call(&mut self, request: Request<Body>) -> Self::Future {
+    fn call(&mut self, mut request: Request<Body>) -> Self::Future {
+        let started = Instant::now();
         // The clone that was polled ready must be the one that is called.
         let next = self.general.clone();
         let mut general = std::mem::replace(&mut self.general, next);
@@ -157,21 +194,32 @@ where
         let is_health = request.uri().path().starts_with("/grpc.health.");
         let waiting = Waiting::new(&self.waiting);
         if waiting.is_none() && !is_health {
+            if let Some(rpc) = rpc {
+                self.counts.of(rpc).refused(Code::ResourceExhausted);
+            }
             return Box::pin(ready(Ok(overloaded())));
         }
-        let (Some(rpc), Some(source)) = (rpc, asker(&request)) else {
+        // A span is begun, and passed on, by the general way.
+        let is_traced = telemetry::is_traced(request.headers());
+        if is_traced {
+            request.extensions_mut().insert(Traced);
+        }
+        let (Some(rpc), Some(source), false) = (rpc, asker(&request), is_traced) else {
             return Box::pin(async move {
                 drop(waiting);
                 general.call(request).await
             });
         };
-        let direct = Arc::clone(&self.direct);
+        let (direct, counts) = (Arc::clone(&self.direct), self.counts.of(rpc));
         Box::pin(async move {
             drop(waiting);
             let (parts, body) = request.into_parts();
             if rpc == Rpc::Stream {
                 return match direct.streamer(&parts.headers, source) {
-                    Some(asker) => Ok(body::streaming(direct, parts.headers, asker, body)),
+                    Some(asker) => {
+                        let answers = body::streaming(direct, parts.headers, asker, body);
+                        Ok(counts.streaming(started, answers))
+                    }
                     None => general.call(Request::from_parts(parts, body)).await,
                 };
             }
@@ -183,6 +231,7 @@ where
                         Rpc::Stream => None,
                     };
                     if let Some(response) = unary(answer) {
+                        counts.answered(started);
                         return Ok(response);
                     }
                     Body::new(again)

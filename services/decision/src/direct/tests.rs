@@ -674,7 +674,7 @@ async fn more_than_can_wait_is_told_so_at_once() {
         own.fetch_add(1, Ordering::Relaxed);
         async { Ok::<_, Infallible>(Response::new(Body::empty())) }
     });
-    let mut short = ShortWay::new(both.decider.clone()).layer(general);
+    let mut short = ShortWay::new(both.decider.clone(), &Metrics::default()).layer(general);
     let request = |path: &str| Request::builder().uri(path).body(Body::empty()).unwrap();
     let waiting: Vec<_> = (0..WAITING).map(|_| short.call(request("/x/Y"))).collect();
     let refused = short.call(request("/x/Y")).await.unwrap();
