@@ -141,7 +141,7 @@ fn grant(
         }
         // By the whole ARN: a provider is of the role's own account. SAML assertions are no principals here.
         PrincipalElement::Federated(name) => {
-            matches!(principal, Principal::WebIdentity { provider } if provider.to_string() == *name)
+            matches!(principal, Principal::WebIdentity { provider } if provider.is_written(name))
                 .then_some(Grant::Direct)
         }
         PrincipalElement::Nobody { .. } => None,
@@ -256,10 +256,8 @@ fn may_name(
 
 /// In any account, in any case, and also without an ARN around it.
 fn may_be_provider(name: &str, provider: &OidcProvider) -> bool {
-    match name.parse::<OidcProvider>() {
-        Ok(named) => named.provider.eq_ignore_ascii_case(&provider.provider),
-        Err(_) => name.eq_ignore_ascii_case(&provider.provider),
-    }
+    let named = name.split_once(":oidc-provider/").map_or(name, |(_, named)| named);
+    named.eq_ignore_ascii_case(&provider.provider) || name.eq_ignore_ascii_case(&provider.provider)
 }
 
 fn may_be_named(arn: &IamArn, principal: &Principal) -> bool {

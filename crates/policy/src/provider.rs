@@ -23,6 +23,18 @@ pub struct OidcProvider {
     pub provider: String,
 }
 
+impl OidcProvider {
+    /// Whether `text` is its ARN, as [`fmt::Display`] writes it. Allocates nothing.
+    #[must_use]
+    pub fn is_written(&self, text: &str) -> bool {
+        let Self { partition, account, provider } = self;
+        let rest = text.strip_prefix("arn:").and_then(|rest| rest.strip_prefix(partition.as_str()));
+        let rest = rest.and_then(|rest| rest.strip_prefix(":iam::"));
+        let rest = rest.and_then(|rest| rest.strip_prefix(account.as_str()));
+        rest.and_then(|rest| rest.strip_prefix(":oidc-provider/")) == Some(provider.as_str())
+    }
+}
+
 /// Why a text names no OIDC provider.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[error(
@@ -80,6 +92,8 @@ mod tests {
             Ok(arn) => {
                 assert_eq!(Some(arn.provider.as_str()), expected, "{text}");
                 assert_eq!(arn.to_string(), text);
+                assert!(arn.is_written(text) && !arn.is_written(&format!("{text}x")));
+                assert!(!arn.is_written(&text.to_ascii_uppercase()));
             }
             Err(_) => assert_eq!(None, expected, "{text}"),
         };

@@ -103,6 +103,11 @@ impl ExchangeError {
     }
 }
 
+/// `ErrorInfo.reason` of a proof that came before.
+const USED: &str = "ProofAlreadyUsed";
+/// After which a signature is another one.
+const SECOND: Duration = Duration::from_millis(1100);
+
 /// Exchanges, and prints what came of it.
 pub async fn run(args: ExchangeArgs) -> Exit {
     match token(&args, proof::now()).await {
@@ -124,14 +129,25 @@ async fn token(args: &ExchangeArgs, now: i64) -> Result<Kept, ExchangeError> {
     let (origin, channel) = gateway(args)?;
     let credentials = find(args).await.map_err(ProofError::from)?;
     let form = if args.proof.presigned { Form::Presigned } else { Form::Headers };
-    // Finding credentials may have taken a while, and a proof lasts a minute.
-    let now = proof::now();
-    let request =
-        exchange_request(&ask, &place, &credentials, form, now).map_err(ProofError::from)?;
-    let mut request = Request::new(request);
-    request.set_timeout(TIMEOUT);
-    let answer = TokenExchangeServiceClient::new(channel).exchange(request).await;
-    let response = answer.map_err(|status| refused(origin, &status))?.into_inner();
+    let mut client = TokenExchangeServiceClient::new(channel);
+    let mut is_first = true;
+    let (response, now) = loop {
+        // Finding credentials may have taken a while, and a proof lasts a minute.
+        let now = proof::now();
+        let request =
+            exchange_request(&ask, &place, &credentials, form, now).map_err(ProofError::from)?;
+        let mut request = Request::new(request);
+        request.set_timeout(TIMEOUT);
+        match client.exchange(request).await.map_err(|status| refused(&origin, &status)) {
+            Ok(response) => break (response.into_inner(), now),
+            // A signature says the second: who asked the same in this one has made the same proof.
+            Err(ExchangeError::Refused { reason, .. }) if is_first && reason == USED => {
+                is_first = false;
+                tokio::time::sleep(SECOND).await;
+            }
+            Err(error) => return Err(error),
+        }
+    };
     let kept = Kept::of(response, place.issuer, binding, now);
     if let Some(path) = &args.cache {
         kept.write(path)?;
@@ -167,10 +183,10 @@ async fn find(args: &ExchangeArgs) -> Result<Credentials, CredentialsError> {
     }
 }
 
-fn refused(origin: String, status: &Status) -> ExchangeError {
+fn refused(origin: &str, status: &Status) -> ExchangeError {
     let reason = status.get_details_error_info().map(|info| info.reason);
     ExchangeError::Refused {
-        origin,
+        origin: origin.to_owned(),
         reason: reason.unwrap_or_else(|| format!("{:?}", status.code())),
         message: status.message().to_owned(),
     }

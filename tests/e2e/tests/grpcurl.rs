@@ -358,9 +358,12 @@ fn errors_say_what_to_fix() {
     );
     let exchange = json!({"subject_token": "e30", "subject_token_type": "urn:something:else"});
     check(call(&system, None, GATEWAY, "Exchange", &exchange), 3, "UnsupportedTokenType");
-    let exchange = json!({"subject_token": "e30", "subject_token_type": STS_PROOF, "client_key_thumbprint": "x"});
+    let exchange = json!({
+        "subject_token": "e30", "subject_token_type": STS_PROOF, "role_arn": format!("arn:aws:iam::{ACCOUNT}:role/R"),
+        "role_session_name": "me", "audience": "orders", "client_key_thumbprint": "x",
+    });
     let error = call(&system, None, GATEWAY, "Exchange", &exchange)
-        .expect_err("tokens bound to a key are not implemented");
+        .expect_err("a thumbprint has 43 characters");
     assert!(
         error["message"].as_str().is_some_and(|message| message.contains("client_key_thumbprint")),
         "{error}"

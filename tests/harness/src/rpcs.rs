@@ -48,6 +48,9 @@ pub fn rpcs() -> Vec<Rpc> {
     found
 }
 
+/// No RPC takes as long.
+const PATIENCE: std::time::Duration = std::time::Duration::from_secs(20);
+
 /// Calls `rpc` at `origin` with one empty message, and gives how many bytes came back first.
 ///
 /// # Errors
@@ -60,9 +63,13 @@ pub async fn call_empty(origin: &str, rpc: &Rpc, bearer: &Bearer) -> Result<usiz
     let (metadata, extensions, ()) = bearer.clone().call(Request::new(()))?.into_parts();
     let request = Request::from_parts(metadata, extensions, Vec::new());
     // As a stream: so it serves both kinds of RPC.
-    let answer = client.server_streaming(request, path, Bytes).await?;
-    let first = answer.into_inner().message().await?;
-    Ok(first.map_or(0, |bytes| bytes.len()))
+    let called = async {
+        let answer = client.server_streaming(request, path, Bytes).await?;
+        let first = answer.into_inner().message().await?;
+        Ok(first.map_or(0, |bytes| bytes.len()))
+    };
+    let late = || Status::unknown(format!("{} does not answer", rpc.path()));
+    tokio::time::timeout(PATIENCE, called).await.unwrap_or_else(|_| Err(late()))
 }
 
 /// Messages as they are on the wire.

@@ -321,12 +321,14 @@ impl http_body::Body for Answers {
     ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
         let own = self.get_mut();
         loop {
+            own.answer_all();
+            // Asked here, after it may have begun: who was never asked never wakes anybody.
             if let Some(asked) = &mut own.asked
                 && let Poll::Ready(answer) = asked.as_mut().poll(context)
             {
                 own.answered(answer);
+                continue;
             }
-            own.answer_all();
             // What has arrived together is answered together.
             let is_full = own.out.len() >= TOGETHER || own.asked.is_some() || own.end.is_some();
             if is_full && !own.out.is_empty() {
