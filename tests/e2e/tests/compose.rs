@@ -1,5 +1,5 @@
-//! The cluster of deploy/compose under load, while each of its containers is killed, and cut off from the network, in turn. It takes the
-//! images and Docker: `tests/run compose` makes both and starts the cluster.
+//! The cluster of deploy/compose under load, while each of its containers is restarted, killed, and cut off from the network, in turn. It
+//! takes the images and Docker: `tests/run compose` makes both and starts the cluster.
 #![allow(clippy::expect_used, clippy::indexing_slicing, clippy::panic, reason = "this is a test")]
 
 use std::{
@@ -238,7 +238,7 @@ fn files() -> (tempfile::TempDir, PathBuf) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "it takes Docker and the images: tests/run compose"]
-async fn each_container_is_killed_and_cut_off_under_load() {
+async fn each_container_is_restarted_killed_and_cut_off_under_load() {
     let (folder, ca) = files();
     let (stores, decisions) = (Replicas::new(STORES, &ca), Replicas::new(DECISIONS, &ca));
     let gateways = Replicas::new(GATEWAYS, &ca);
@@ -253,10 +253,13 @@ async fn each_container_is_killed_and_cut_off_under_load() {
     }
     tokio::time::sleep(Duration::from_secs(2)).await;
     for service in CONTAINERS {
-        for fault in ["killed", "cut off"] {
+        for fault in ["restarted", "killed", "cut off"] {
             let begun = Instant::now();
             let id = container(service);
-            if fault == "killed" {
+            if fault == "restarted" {
+                // Told to end, which drains it.
+                docker(&["restart", &id]);
+            } else if fault == "killed" {
                 docker(&["kill", "--signal", "KILL", &id]);
                 tokio::time::sleep(Duration::from_secs(3)).await;
                 docker(&["start", &id]);
@@ -273,7 +276,7 @@ async fn each_container_is_killed_and_cut_off_under_load() {
             wait_until_well(service).await;
             let failed = load.failed.lock().expect("nobody panicked").len();
             println!(
-                "{service:>14} {fault:<8} well again after {:>4.1} s; {} decisions, {} writes, {failed} failed so far",
+                "{service:>14} {fault:<9} well again after {:>4.1} s; {} decisions, {} writes, {failed} failed so far",
                 begun.elapsed().as_secs_f32(),
                 load.decisions.load(Ordering::Relaxed),
                 load.acknowledged.lock().expect("nobody panicked").len(),
