@@ -41,9 +41,13 @@ async fn writes(store: &TestStore) -> ServingStatus {
 }
 
 async fn until(store: &TestStore, expected: ServingStatus) {
-    while writes(store).await != expected {
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
+    let reached = async {
+        while writes(store).await != expected {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    let patience = Duration::from_secs(60);
+    assert!(tokio::time::timeout(patience, reached).await.is_ok(), "health is not {expected:?}");
 }
 
 /// FAULTS.md F10 and F21: nothing is written whose event would not find its way into the files; all else goes on, and it heals by itself.
@@ -51,7 +55,7 @@ async fn until(store: &TestStore, expected: ServingStatus) {
 async fn a_full_disk_under_the_audit_trail() {
     let folder = tempfile::tempdir().unwrap();
     let audit = folder.path().join("audit");
-    let Some(mount) = Mount::new(&audit, "size=256k") else { return };
+    let Some(mount) = Mount::new(&audit, "size=8m") else { return };
     let place = countersign_policy_store::Place::Sled(folder.path().join("store"));
     let mut store = TestStore::prepared(folder, place);
     store.run(ACCOUNT).await.unwrap();
@@ -60,7 +64,8 @@ async fn a_full_disk_under_the_audit_trail() {
     until(&store, ServingStatus::Serving).await;
     iam.create_user(new_user("first")).await.unwrap();
     let filler = audit.join("filler");
-    std::fs::write(&filler, vec![1; 64 << 10]).unwrap();
+    // Little room, and once this is gone enough for all that is acknowledged before the full disk is noticed.
+    std::fs::write(&filler, vec![1; (8 << 20) - (192 << 10)]).unwrap();
     let mut written = 1;
     let message = loop {
         let put = PutUserPolicyRequest {
