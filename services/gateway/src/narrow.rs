@@ -13,7 +13,7 @@ use countersign_proto::{
 use countersign_replica::Revision;
 use countersign_token::{
     Actor, BoundRequest, Claims, Confirmation, Session, TokenError, VerifiedToken,
-    claims::{MAX_ACTORS, jti},
+    claims::{MAX_ACTORS, MAX_PARENTS, jti},
     scope,
 };
 use tonic::Code;
@@ -312,7 +312,7 @@ fn narrowed(
     let old = subject.claims();
     // The old token's revision is of no later moment: the decision was made where it was good.
     let mut session = Session {
-        parents: beside::parents(subject)?,
+        parents: parents(parties)?,
         revision: revision.to_string(),
         ..old.session.clone()
     };
@@ -336,6 +336,19 @@ fn narrowed(
         // The session began when it began: what is revoked by time must not outlive its revocation in a new token.
         ..old.clone()
     })
+}
+
+/// What ends the new token when it is revoked: the subject's token and the actor's, and what those were exchanged for.
+fn parents(Parties { subject, actor }: &Parties) -> Result<Vec<String>, Refusal> {
+    let mut parents = beside::parents(subject)?;
+    let of_actor = actor.as_ref().map(beside::parents).transpose()?.unwrap_or_default();
+    parents.extend(of_actor.into_iter().filter(|name| !parents.contains(name)).collect::<Vec<_>>());
+    if parents.len() > MAX_PARENTS {
+        return Err(Refusal::Actor(
+            "has, with the subject, too many tokens behind it; begin anew with a proof",
+        ));
+    }
+    Ok(parents)
 }
 
 /// Who acts, and who acted before, whole (RFC 8693 section 4.1).

@@ -285,6 +285,10 @@ impl Named {
     fn new(text: &str, view: &View, policies: &mut Policies) -> Option<Self> {
         let world = view.world();
         let arn: IamArn = text.parse().ok()?;
+        // Other partitions' principals are refused.
+        if !text.starts_with("arn:aws:") {
+            return None;
+        }
         let entry = Entry::of(&arn, world)?;
         let subject = entry.subject(world)?;
         let name = match &entry {

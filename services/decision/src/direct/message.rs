@@ -10,6 +10,8 @@ use countersign_evaluator::compiled::Value;
 
 /// Keys of one question, shared ones among them; more are not plain.
 const MAX_KEYS: usize = 16;
+/// Of all keys and values of a question, shared ones among them: less than the general way takes.
+const MOST_BYTES: usize = 8 * 1024;
 /// Of one text, and so of one value.
 const MAX_TEXT: usize = 1024;
 /// As the general way has it.
@@ -42,15 +44,17 @@ pub struct Asked<'a> {
 pub struct Pairs<'a> {
     pairs: [(&'a str, &'a str); MAX_KEYS],
     count: usize,
+    bytes: usize,
 }
 
 impl<'a> Pairs<'a> {
-    const NONE: Self = Self { pairs: [("", ""); MAX_KEYS], count: 0 };
+    const NONE: Self = Self { pairs: [("", ""); MAX_KEYS], count: 0, bytes: 0 };
 
     fn push(&mut self, pair: (&'a str, &'a str)) -> Option<()> {
         *self.pairs.get_mut(self.count)? = pair;
         self.count += 1;
-        Some(())
+        self.bytes += pair.0.len() + pair.1.len();
+        (self.bytes <= MOST_BYTES).then_some(())
     }
 
     pub fn iter(&self) -> impl Iterator<Item = (&'a str, &'a str)> {
@@ -80,7 +84,14 @@ pub fn question(bytes: &[u8]) -> Option<(Asked<'_>, Check<'_>)> {
         }
     }
     let check = Check { action: action?, resource: resource?, context };
-    Some((Asked { subject: subject?, audience: audience.unwrap_or_default() }, check))
+    Some((asked(subject?, audience)?, check))
+}
+
+/// A token is asked about by whom it is for; without that it is refused, and not here.
+fn asked<'a>(subject: Subject<'a>, audience: Option<&'a str>) -> Option<Asked<'a>> {
+    let audience = audience.unwrap_or_default();
+    let is_whole = matches!(subject, Subject::Principal(_)) || !audience.is_empty();
+    is_whole.then_some(Asked { subject, audience })
 }
 
 /// A batch: whom it is about, and its checks, each with the shared keys.
@@ -105,8 +116,7 @@ pub fn batch(bytes: &[u8]) -> Option<Batch<'_>> {
             _ => return None,
         }
     }
-    let asked = Asked { subject: subject?, audience: audience.unwrap_or_default() };
-    Some(Batch { asked, shared, bytes })
+    Some(Batch { asked: asked(subject?, audience)?, shared, bytes })
 }
 
 impl<'a> Batch<'a> {
@@ -276,6 +286,11 @@ mod tests {
         check(|r| r.at_least_revision = "a:1".into());
         check(|r| r.proof_of_possession = Some(Default::default()));
         check(|r| drop(r.resource_tags.insert("a".into(), "b".into())));
+        check(|r| r.subject = Some(authorize_request::Subject::Token("t".into())));
+        check(|r| {
+            let long = |n: u8| (format!("k:{n}{}", "k".repeat(200)), value(&"v".repeat(1000)));
+            r.context = (0..8).map(long).collect();
+        });
         check(|r| r.action = "a".repeat(257));
         check(|r| r.resource = "a".repeat(2000));
         check(|r| {

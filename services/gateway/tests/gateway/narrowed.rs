@@ -242,6 +242,8 @@ async fn who_acts_is_in_the_token() {
     assert!(act.sub.starts_with("arn:aws:sts::000000000000:assumed-role/R/session-"));
     assert_ne!(act.sub, claims_of.sub);
     assert_eq!(act.act, None);
+    // Revoking either of the two ends it.
+    assert_eq!(claims_of.session.parents.len(), 2);
     let question = system.decision.exchanges().pop().unwrap();
     assert_eq!(
         (question.subject_token, question.actor_token),
