@@ -48,6 +48,8 @@ fn signed() -> &'static Signed {
             session_tags: BTreeMap::from([("Team".into(), "größe".into())]),
             transitive_tag_keys: Default::default(),
             session_policies: Vec::new(),
+            narrowings: Vec::new(),
+            parents: Vec::new(),
             proof_type: "sts-get-caller-identity".into(),
             caller: Caller {
                 realm: Realm::Aws,
