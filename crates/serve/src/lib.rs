@@ -2,6 +2,7 @@
 //! callers, health, reflection, error shape, shutdown, logs. It knows how a Countersign process behaves, and nothing of what it decides.
 
 pub mod authn;
+pub mod chain;
 pub mod cores;
 pub mod dial;
 pub mod fault;

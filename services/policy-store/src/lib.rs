@@ -248,7 +248,7 @@ async fn write_trail(
         }
         if now - pruned >= TRAIL_PRUNE {
             pruned = now;
-            let written = trail.head().revision;
+            let written = trail.reached();
             if let Err(error) = trail::prune(store.as_ref(), &process, written, now).await {
                 tracing::warn!(%error, "old audit events cannot be dropped from the store");
             }

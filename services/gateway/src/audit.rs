@@ -7,16 +7,14 @@
 //!
 //! Source: <https://docs.aws.amazon.com/awscloudtrail/latest/userguide/cloudtrail-event-reference-record-contents.html>
 
-mod chain;
-
 use std::{io, path::Path};
 
+use countersign_serve::chain::Chain;
 use serde_json::{Value, json};
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::clock;
-use chain::Chain;
 
 /// Events that wait to be written.
 const WAITING: usize = 1024;
@@ -94,7 +92,7 @@ impl Audit {
     /// # Errors
     /// When the folder cannot be used, or what is in it is no trail.
     pub fn open(folder: &Path) -> io::Result<Self> {
-        let chain = Chain::open(folder)?;
+        let chain = Chain::open(folder, "exchanges")?;
         let (sender, receiver) = mpsc::channel(WAITING);
         // Files are written by a thread of their own: a slow disk keeps exchanges waiting, and nothing else.
         std::thread::Builder::new()
@@ -129,8 +127,9 @@ impl Audit {
 fn write(mut chain: Chain, mut receiver: mpsc::Receiver<Waiting>) {
     let mut batch = Vec::with_capacity(AT_ONCE);
     while receiver.blocking_recv_many(&mut batch, AT_ONCE) > 0 {
-        let events: Vec<&str> = batch.iter().map(|waiting| waiting.event.as_str()).collect();
-        match chain.append(&events, clock::now()) {
+        // An exchange is no write of the store's.
+        let events = batch.iter().map(|waiting| (0, waiting.event.as_str()));
+        match chain.append(events, clock::now()) {
             Ok(()) => {
                 for Waiting { event: _, written } in batch.drain(..) {
                     // A caller that has gone needs no answer.
