@@ -4,7 +4,7 @@
 //! `ExchangeRequest` is bound to the proof that travels with it. `now` is always an argument, in seconds since 1970.
 //!
 //! Knows as well what makes a JWT of a configured issuer acceptable (`jwt`): AWS STS's web identity tokens, those of EKS's service
-//! accounts, and of OIDC issuers.
+//! accounts, and of OIDC issuers; and an EC2 instance's identity document (`instance`).
 //!
 //! Declines to know: the clock, the network, where public keys come from, which `jti`s and roles are revoked (each use asks
 //! elsewhere), and which issuers there are.
@@ -14,6 +14,7 @@ mod canonical;
 pub mod claims;
 pub mod dpop;
 mod ecdsa;
+pub mod instance;
 mod json;
 pub mod jwt;
 pub mod key;
