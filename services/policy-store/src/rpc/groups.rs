@@ -298,11 +298,18 @@ impl PolicyStore {
         call: Call,
         request: DeleteGroupPolicyRequest,
     ) -> Result<DeleteGroupPolicyResponse, Error> {
-        let DeleteGroupPolicyRequest { group_name, policy_name, validate_only: _, request_id: _ } =
-            request;
+        let DeleteGroupPolicyRequest {
+            group_name,
+            policy_name,
+            validate_only: _,
+            request_id: _,
+            etag,
+        } = request;
         let asks = [Ask::new("iam:DeleteGroupPolicy", On::Group(&group_name))];
         self.write(&call, &asks, |view, plan, permit| {
-            inline::delete(view, plan, permit.account(), To::Group(&group_name), &policy_name)?;
+            let (account, owner) = (permit.account(), To::Group(&group_name));
+            etag::inline(view, account, owner, &policy_name, &etag)?;
+            inline::delete(view, plan, account, owner, &policy_name)?;
             Ok(DeleteGroupPolicyResponse::default())
         })
         .await

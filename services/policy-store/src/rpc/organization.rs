@@ -227,10 +227,12 @@ impl PolicyStore {
         call: Call,
         request: DeleteGuardrailRequest,
     ) -> Result<DeleteGuardrailResponse, Error> {
-        let DeleteGuardrailRequest { guardrail_id, validate_only: _, request_id: _ } = request;
+        let DeleteGuardrailRequest { guardrail_id, validate_only: _, request_id: _, etag } =
+            request;
         let asks = [Ask::new("organizations:DeletePolicy", On::Anything)];
         self.write(&call, &asks, |view, plan, permit| {
             permit.of_operator_account(view)?;
+            etag::guardrail(view, &guardrail_id, &etag)?;
             guardrail::delete(view, plan, &guardrail_id)?;
             Ok(DeleteGuardrailResponse::default())
         })

@@ -140,9 +140,10 @@ impl PolicyStore {
         call: Call,
         request: DeletePolicyRequest,
     ) -> Result<DeletePolicyResponse, Error> {
-        let DeletePolicyRequest { policy_arn, validate_only: _, request_id: _ } = request;
+        let DeletePolicyRequest { policy_arn, validate_only: _, request_id: _, etag } = request;
         let asks = [Ask::new("iam:DeletePolicy", On::Policy(&policy_arn))];
         self.write(&call, &asks, |view, plan, permit| {
+            etag::policy(view, permit.account(), &policy_arn, &etag)?;
             policy::delete(view, plan, permit.account(), &policy_arn)?;
             Ok(DeletePolicyResponse::default())
         })
@@ -252,11 +253,17 @@ impl PolicyStore {
         call: Call,
         request: DeletePolicyVersionRequest,
     ) -> Result<DeletePolicyVersionResponse, Error> {
-        let DeletePolicyVersionRequest { policy_arn, version_id, validate_only: _, request_id: _ } =
-            request;
+        let DeletePolicyVersionRequest {
+            policy_arn,
+            version_id,
+            validate_only: _,
+            request_id: _,
+            etag,
+        } = request;
         let asks = [Ask::new("iam:DeletePolicyVersion", On::Policy(&policy_arn))];
         self.write(&call, &asks, |view, plan, permit| {
             let account = permit.account();
+            etag::policy(view, account, &policy_arn, &etag)?;
             policy::delete_version(view, plan, account, &policy_arn, &version_id)?;
             Ok(DeletePolicyVersionResponse::default())
         })

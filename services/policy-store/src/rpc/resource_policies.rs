@@ -64,10 +64,12 @@ impl PolicyStore {
         call: Call,
         request: DeleteResourcePolicyRequest,
     ) -> Result<DeleteResourcePolicyResponse, Error> {
-        let DeleteResourcePolicyRequest { resource_arn, validate_only: _, request_id: _ } = request;
+        let DeleteResourcePolicyRequest { resource_arn, validate_only: _, request_id: _, etag } =
+            request;
         resource_policy::pattern(&call.account()?, &resource_arn)?;
         let asks = asks("countersign:DeleteResourcePolicy", &resource_arn);
         self.write(&call, &asks, |view, plan, permit| {
+            etag::resource_policy(view, permit.account(), &resource_arn, &etag)?;
             resource_policy::delete(view, plan, permit.account(), &resource_arn)?;
             Ok(DeleteResourcePolicyResponse::default())
         })

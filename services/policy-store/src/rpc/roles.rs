@@ -151,9 +151,10 @@ impl PolicyStore {
         call: Call,
         request: DeleteRoleRequest,
     ) -> Result<DeleteRoleResponse, Error> {
-        let DeleteRoleRequest { role_name, validate_only: _, request_id: _ } = request;
+        let DeleteRoleRequest { role_name, validate_only: _, request_id: _, etag } = request;
         let asks = [Ask::new("iam:DeleteRole", On::Role(&role_name))];
         self.write(&call, &asks, |view, plan, permit| {
+            etag::trust(view, permit.account(), &role_name, &etag)?;
             role::delete(view, plan, permit.account(), &role_name)?;
             Ok(DeleteRoleResponse::default())
         })
@@ -269,11 +270,18 @@ impl PolicyStore {
         call: Call,
         request: DeleteRolePolicyRequest,
     ) -> Result<DeleteRolePolicyResponse, Error> {
-        let DeleteRolePolicyRequest { role_name, policy_name, validate_only: _, request_id: _ } =
-            request;
+        let DeleteRolePolicyRequest {
+            role_name,
+            policy_name,
+            validate_only: _,
+            request_id: _,
+            etag,
+        } = request;
         let asks = [Ask::new("iam:DeleteRolePolicy", On::Role(&role_name))];
         self.write(&call, &asks, |view, plan, permit| {
-            inline::delete(view, plan, permit.account(), To::Role(&role_name), &policy_name)?;
+            let (account, owner) = (permit.account(), To::Role(&role_name));
+            etag::inline(view, account, owner, &policy_name, &etag)?;
+            inline::delete(view, plan, account, owner, &policy_name)?;
             Ok(DeleteRolePolicyResponse::default())
         })
         .await

@@ -231,11 +231,18 @@ impl PolicyStore {
         call: Call,
         request: DeleteUserPolicyRequest,
     ) -> Result<DeleteUserPolicyResponse, Error> {
-        let DeleteUserPolicyRequest { user_name, policy_name, validate_only: _, request_id: _ } =
-            request;
+        let DeleteUserPolicyRequest {
+            user_name,
+            policy_name,
+            validate_only: _,
+            request_id: _,
+            etag,
+        } = request;
         let asks = [Ask::new("iam:DeleteUserPolicy", On::User(&user_name))];
         self.write(&call, &asks, |view, plan, permit| {
-            inline::delete(view, plan, permit.account(), To::User(&user_name), &policy_name)?;
+            let (account, owner) = (permit.account(), To::User(&user_name));
+            etag::inline(view, account, owner, &policy_name, &etag)?;
+            inline::delete(view, plan, account, owner, &policy_name)?;
             Ok(DeleteUserPolicyResponse::default())
         })
         .await

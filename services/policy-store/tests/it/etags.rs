@@ -111,6 +111,50 @@ impl Editor {
         Ok(tonic::Response::new(answered))
     }
 
+    /// Deletes what holds the document.
+    async fn delete(&mut self, document: Document, etag: &str) -> Result<(), tonic::Status> {
+        let (policy_name, etag) = ("p".to_owned(), etag.to_owned());
+        match document {
+            Document::User => {
+                let user_name = "u".to_owned();
+                let gone =
+                    DeleteUserPolicyRequest { user_name, policy_name, etag, ..Default::default() };
+                self.iam.delete_user_policy(gone).await.map(drop)
+            }
+            Document::Group => {
+                let group_name = "g".to_owned();
+                let gone = DeleteGroupPolicyRequest {
+                    group_name,
+                    policy_name,
+                    etag,
+                    ..Default::default()
+                };
+                self.iam.delete_group_policy(gone).await.map(drop)
+            }
+            Document::Role => {
+                let role_name = "r".to_owned();
+                let gone =
+                    DeleteRolePolicyRequest { role_name, policy_name, etag, ..Default::default() };
+                self.iam.delete_role_policy(gone).await.map(drop)
+            }
+            Document::Trust => {
+                let role_name = "r".to_owned();
+                let gone = DeleteRoleRequest { role_name, etag, ..Default::default() };
+                self.iam.delete_role(gone).await.map(drop)
+            }
+            Document::Resource => {
+                let resource_arn = ARN.to_owned();
+                let gone = DeleteResourcePolicyRequest { resource_arn, etag, ..Default::default() };
+                self.iam.delete_resource_policy(gone).await.map(drop)
+            }
+            Document::Guardrail => {
+                let guardrail_id = self.guardrail_id.clone();
+                let gone = DeleteGuardrailRequest { guardrail_id, etag, ..Default::default() };
+                self.iam.delete_guardrail(gone).await.map(drop)
+            }
+        }
+    }
+
     /// The document that is there, and its etag.
     async fn read(&mut self, document: Document) -> (String, String) {
         let policy_name = "p".to_owned();
@@ -222,6 +266,37 @@ async fn the_second_of_two_editors_is_told() {
     refused(editor.iam.put_user_policy(put).await, Code::NotFound, "NoSuchEntity");
 }
 
+/// A document that another has edited meanwhile is not deleted either: what they wrote would be lost unseen.
+#[tokio::test]
+async fn what_changed_meanwhile_is_not_deleted() {
+    let store = TestStore::start().await;
+    let mut editor = editor(&store).await;
+    // The trust policy last: it goes with its role.
+    for document in [
+        Document::User,
+        Document::Group,
+        Document::Role,
+        Document::Resource,
+        Document::Guardrail,
+        Document::Trust,
+    ] {
+        let first = editor.put(document, "a:One", "").await.unwrap().into_inner();
+        let second = editor.put(document, "a:Two", &first).await.unwrap().into_inner();
+        for (etag, code, reason) in [
+            (first.as_str(), Code::Aborted, "ConcurrentModification"),
+            ("none", Code::Aborted, "ConcurrentModification"),
+            ("x", Code::InvalidArgument, "ValidationError"),
+        ] {
+            let answer = editor.delete(document, etag).await.map(tonic::Response::new);
+            refused(answer, code, reason);
+        }
+        assert_eq!(editor.read(document).await, (text(document, "a:Two"), second.clone()));
+        editor.delete(document, &second).await.unwrap();
+        let gone = editor.delete(document, "").await.unwrap_err();
+        assert_eq!(gone.code(), Code::NotFound, "{document:?}: {gone}");
+    }
+}
+
 #[tokio::test]
 async fn a_default_version_is_not_set_over_another() {
     let store = TestStore::start().await;
@@ -261,17 +336,27 @@ async fn a_default_version_is_not_set_over_another() {
     refused(answer, Code::Aborted, "ConcurrentModification");
     let back = iam.set_default_policy_version(set("v1", &three.etag)).await.unwrap().into_inner();
     assert_eq!(back.etag, one.etag);
-    // Made again under the name it is another.
+    // Who thought that v3 was in force deletes neither another version nor the policy.
     for version_id in ["v2", "v3"] {
-        let delete = DeletePolicyVersionRequest {
+        let delete = |etag: &str| DeletePolicyVersionRequest {
             policy_arn: policy_arn.clone(),
             version_id: version_id.into(),
+            etag: etag.to_owned(),
             ..Default::default()
         };
-        iam.delete_policy_version(delete).await.unwrap();
+        let stale = iam.delete_policy_version(delete(&three.etag)).await;
+        refused(stale, Code::Aborted, "ConcurrentModification");
+        iam.delete_policy_version(delete(&one.etag)).await.unwrap();
     }
-    let delete = DeletePolicyRequest { policy_arn: policy_arn.clone(), ..Default::default() };
-    iam.delete_policy(delete).await.unwrap();
+    let delete = |etag: &str| DeletePolicyRequest {
+        policy_arn: policy_arn.clone(),
+        etag: etag.to_owned(),
+        ..Default::default()
+    };
+    let stale = iam.delete_policy(delete(&three.etag)).await;
+    refused(stale, Code::Aborted, "ConcurrentModification");
+    iam.delete_policy(delete(&one.etag)).await.unwrap();
+    // Made again under the name it is another.
     let again = iam.create_policy(create).await.unwrap().into_inner().policy.unwrap();
     assert_eq!(again.arn, format!("arn:aws:iam::{ACCOUNT}:policy/P"));
     assert_ne!(again.etag, one.etag);
