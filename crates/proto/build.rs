@@ -52,7 +52,9 @@ fn main() -> Result<(), Box<dyn Error>> {
 
     let mut config = tonic_prost_build::Config::new();
     config.skip_debug(SECRET);
+    config.enable_type_names();
     tonic_prost_build::configure()
+        .codec_path("crate::codec::Strict")
         .compile_fds_with_config(compiler.file_descriptor_set(), config)?;
     Ok(())
 }

@@ -1,7 +1,12 @@
-//! The contract, generated from `proto/` when this crate is built. It knows no rule of its own, but one: a message that carries a
-//! secret does not show it in its `Debug`.
+//! The contract, generated from `proto/` when this crate is built. It knows no rule of its own, but two: a message that carries a
+//! secret does not show it in its `Debug`, and a request with a field that this version does not know is refused ([`codec`]).
+
+pub mod codec;
+mod known;
 
 use std::fmt;
+
+pub use known::{NotKnown, check_known, is_request};
 
 /// Users, roles, policies, keys, and the Watch that follows them.
 pub mod policy {

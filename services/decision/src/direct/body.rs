@@ -10,7 +10,10 @@ use std::{
 };
 
 use bytes::{Buf, Bytes, BytesMut};
-use countersign_proto::decision::v1::{AuthorizeStreamRequest, AuthorizeStreamResponse};
+use countersign_proto::{
+    check_known,
+    decision::v1::{AuthorizeStreamRequest, AuthorizeStreamResponse},
+};
 use http::{HeaderMap, HeaderName, HeaderValue, Response, header::CONTENT_TYPE};
 use http_body::{Body as _, Frame, SizeHint};
 use http_body_util::BodyExt;
@@ -265,6 +268,11 @@ impl Answers {
             return;
         }
         self.out.truncate(at);
+        // As the general way's codec does it.
+        if let Err(unknown) = check_known::<AuthorizeStreamRequest>(question) {
+            self.end = Some(Err(unknown.into()));
+            return;
+        }
         match AuthorizeStreamRequest::decode(question.clone()) {
             Ok(question) => {
                 let (decider, asker) = (direct.decider().clone(), Arc::clone(&self.asker));

@@ -27,4 +27,5 @@ mod simulation;
 mod support;
 mod transfer;
 mod trust;
+mod unknown;
 mod watching;
