@@ -23,7 +23,7 @@ pub enum SealedError {
     /// The key is another.
     #[error(
         "the sealing key is not the one that the secret of access key `{access_key_id}` was sealed under: put the right one back as \
-         `sealing.key` (or COUNTERSIGN_SEALING_KEY), or put it beside the new one as `sealing-previous.key` (or \
+         `sealing.key` (or COUNTERSIGN_SEALING_KEY, or the file of --sealing-key-file), or put it beside the new one as `sealing-previous.key` (or \
          COUNTERSIGN_SEALING_KEY_PREVIOUS), and all secrets are sealed again"
     )]
     OtherKey {

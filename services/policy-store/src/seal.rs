@@ -39,6 +39,23 @@ impl FromStr for SealingKey {
     }
 }
 
+impl SealingKey {
+    /// The key of a file: its 32 bytes, or their base64 in one line.
+    ///
+    /// # Errors
+    /// When it cannot be read, or holds something else.
+    pub fn read(path: &Path) -> Result<Self, SealingKeyError> {
+        let shown = path.display().to_string();
+        let io = |error| SealingKeyError::Io { path: shown.clone(), error };
+        let bytes = Zeroizing::new(fs::read(path).map_err(io)?);
+        if let Ok(key) = <[u8; 32]>::try_from(bytes.as_slice()) {
+            return Ok(Self(Zeroizing::new(key)));
+        }
+        let text = std::str::from_utf8(&bytes).ok().and_then(|text| text.parse().ok());
+        text.ok_or(SealingKeyError::Length { path: shown, length: bytes.len() })
+    }
+}
+
 /// Where the sealing key is.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum SealingKeys {

@@ -23,6 +23,8 @@ pub use table::{Kind, Setting, command};
 
 /// What every variable of ours begins with.
 const PREFIX: &str = "COUNTERSIGN_";
+/// What is shown of a secret.
+const MASK: &str = "***";
 /// The name of the file, as a flag and in the environment.
 pub const CONFIG: &str = "config";
 
@@ -106,10 +108,17 @@ fn suggested(suggestion: &Option<String>) -> String {
 }
 
 /// The settings of one process.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Settings {
     table: Vec<Setting>,
     values: BTreeMap<&'static str, (Vec<String>, Source)>,
+}
+
+/// Without its secrets.
+impl fmt::Debug for Settings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.print())
+    }
 }
 
 impl Settings {
@@ -158,9 +167,16 @@ impl Settings {
                 let suggestion = self.like(&key).map(|setting| setting.key());
                 return Err(SettingsError::Unknown { place, key, suggestion });
             };
-            let values = from_toml(&setting, value).map_err(|(found, expected)| {
-                SettingsError::Kind { place: place.clone(), key, found, expected }
-            })?;
+            let wrong = |key, (found, expected)| SettingsError::Kind {
+                place: place.clone(),
+                key,
+                found,
+                expected,
+            };
+            if setting.secret {
+                return Err(wrong(key, ("a secret", "give it in the environment")));
+            }
+            let values = from_toml(&setting, value).map_err(|kinds| wrong(key, kinds))?;
             self.values.insert(setting.name, (values, Source::File(path.to_owned())));
         }
         Ok(())
@@ -214,7 +230,11 @@ impl Settings {
     }
 
     fn read_flags(&mut self, flags: &ArgMatches) {
-        for Setting { name, kind, .. } in self.table.clone() {
+        for Setting { name, kind, secret, .. } in self.table.clone() {
+            // No flag has it.
+            if secret {
+                continue;
+            }
             let values = match kind {
                 Kind::Switch if flags.get_flag(name) => vec!["true".to_owned()],
                 Kind::Switch => continue,
@@ -328,10 +348,13 @@ impl Settings {
             }
             Some((_, Source::Default)) | None => format!("`{name}`"),
         };
-        SettingsError::Value { place, value: self.all(name).join(" "), error: error.to_string() }
+        let is_secret = self.setting(name).is_some_and(|setting| setting.secret);
+        let value = if is_secret { MASK.to_owned() } else { self.all(name).join(" ") };
+        SettingsError::Value { place, value, error: error.to_string() }
     }
 
-    /// All of them as the file would have them, each with where it comes from. What stands before an `@` in an address is masked.
+    /// All of them as the file would have them, each with where it comes from. Secrets are masked, and what stands before an `@` in an
+    /// address.
     #[must_use]
     pub fn print(&self) -> String {
         let mut text = String::new();
@@ -341,6 +364,11 @@ impl Settings {
                 let _ = writeln!(text, "# {key} is not set");
                 continue;
             };
+            if setting.secret {
+                // As a remark, since the file may not have it.
+                let _ = writeln!(text, "# {key} = {MASK}  # the environment");
+                continue;
+            }
             let strings = || values.iter().map(|value| quoted(&masked(value)));
             let value = match setting.kind {
                 Kind::Switch => values.concat(),
@@ -413,7 +441,7 @@ fn masked(value: &str) -> String {
         .map(|part| match part.split_once("://") {
             Some((scheme, rest)) if rest.contains('@') => {
                 let host = rest.rsplit_once('@').map(|(_, host)| host).unwrap_or_default();
-                format!("{scheme}://***@{host}")
+                format!("{scheme}://{MASK}@{host}")
             }
             Some(_) | None => part.to_owned(),
         })

@@ -28,13 +28,16 @@ pub struct Setting {
     pub default: Option<&'static str>,
     /// One sentence.
     pub help: &'static str,
+    /// Whether it is shown to nobody, and said by the environment alone: an argument is there for all to see, and a file of settings is
+    /// for many to read.
+    pub secret: bool,
 }
 
 impl Setting {
     /// One that is given once, without a default.
     #[must_use]
     pub const fn one(name: &'static str, value: &'static str, help: &'static str) -> Self {
-        Self { name, value, kind: Kind::One, default: None, help }
+        Self { name, value, kind: Kind::One, default: None, help, secret: false }
     }
 
     /// One that may be given several times.
@@ -47,6 +50,12 @@ impl Setting {
     #[must_use]
     pub const fn switch(name: &'static str, help: &'static str) -> Self {
         Self { kind: Kind::Switch, ..Self::one(name, "", help) }
+    }
+
+    /// A secret, which only the environment may hold.
+    #[must_use]
+    pub const fn secret(name: &'static str, help: &'static str) -> Self {
+        Self { secret: true, ..Self::one(name, "", help) }
     }
 
     /// With a default.
@@ -83,5 +92,12 @@ pub fn command(name: &'static str, about: &'static str, table: &[Setting]) -> Co
         .long(CONFIG)
         .value_name("FILE")
         .help(format!("The rest, as TOML [env: {PREFIX}CONFIG]"));
-    Command::new(name).about(about).arg(config).args(table.iter().map(Setting::arg))
+    let shown = table.iter().filter(|setting| !setting.secret);
+    let command = Command::new(name).about(about).arg(config).args(shown.map(Setting::arg));
+    let secrets = table.iter().filter(|setting| setting.secret);
+    let lines = secrets.map(|setting| format!("  {}  {}\n", setting.variable(), setting.help));
+    match lines.collect::<String>() {
+        lines if lines.is_empty() => command,
+        lines => command.before_long_help(format!("From the environment alone:\n{lines}")),
+    }
 }

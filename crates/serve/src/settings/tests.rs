@@ -6,6 +6,7 @@ fn table() -> Vec<Setting> {
         Setting::one("drain-seconds", "SECONDS", "How long").or("5"),
         Setting::many("name", "NAME", "Names"),
         Setting::switch("insecure-plaintext", "In clear"),
+        Setting::secret("sealing-key", "What secrets are sealed under"),
     ]
 }
 
@@ -110,6 +111,24 @@ fn what_is_wrong_is_said() {
         error.contains("--policy-store, COUNTERSIGN_POLICY_STORE, or `policy_store`"),
         "{error}"
     );
+}
+
+#[test]
+fn a_secret_is_said_by_the_environment_and_shown_to_nobody() {
+    let settings = read(&[], &[("COUNTERSIGN_SEALING_KEY", "hunter2")], None).unwrap();
+    assert_eq!(settings.text("sealing-key"), Some("hunter2"));
+    let wrong = settings.parsed::<u64>("sealing-key").unwrap_err();
+    assert!(wrong.to_string().starts_with("COUNTERSIGN_SEALING_KEY: `***`: "), "{wrong}");
+    for shown in [settings.print(), format!("{settings:?}"), format!("{wrong:?}")] {
+        assert!(shown.contains("***") && !shown.contains("hunter2"), "{shown}");
+    }
+    assert!(read(&[], &[], Some(&settings.print())).unwrap().text("sealing-key").is_none());
+    let refused = read(&[], &[], Some("sealing_key = \"hunter2\"")).unwrap_err().to_string();
+    assert!(refused.contains("give it in the environment") && !refused.contains("hunter2"));
+    let flags = command("program", "", &table()).try_get_matches_from(["program", "--sealing-key"]);
+    assert!(flags.is_err());
+    let help = command("program", "", &table()).render_long_help().to_string();
+    assert!(help.contains("COUNTERSIGN_SEALING_KEY  What secrets"), "{help}");
 }
 
 #[test]
