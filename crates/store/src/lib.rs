@@ -34,7 +34,8 @@ use std::pin::Pin;
 pub use error::{CommitError, StoreError};
 #[cfg(feature = "etcd")]
 pub use etcd_engine::{
-    DEFAULT_PREFIX, EtcdOpenError, EtcdOptions, EtcdStore, EtcdTls, EtcdUser, InvalidEtcdOptions,
+    DEFAULT_PREFIX, EtcdCredentials, EtcdOpenError, EtcdOptions, EtcdStore, EtcdTls, EtcdUser,
+    InvalidEtcdOptions,
 };
 pub use model::{
     Change, Entry, MAX_COMMIT_BYTES, MAX_KEY_BYTES, MAX_PRECONDITIONS, MAX_VALUE_BYTES, MAX_WRITES,

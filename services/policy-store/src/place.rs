@@ -12,7 +12,10 @@ use std::{
     sync::Arc,
 };
 
+#[cfg(feature = "etcd")]
+use countersign_store::{EtcdCredentials, EtcdOptions, EtcdTls, EtcdUser};
 use countersign_store::{SledOptions, SledStore, Store, StoreError};
+
 /// Where policy data is kept.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Place {
@@ -158,30 +161,43 @@ impl EtcdPlace {
         }
     }
 
-    fn options(&self) -> Result<countersign_store::EtcdOptions, PlaceError> {
-        use countersign_store::{EtcdOptions, EtcdTls, EtcdUser};
+    fn options(&self) -> Result<EtcdOptions, PlaceError> {
         let mut options = EtcdOptions::new(self.endpoints.iter().cloned());
         if let Some(prefix) = &self.prefix {
             options.prefix.clone_from(prefix);
         }
-        if let Some((name, file)) = &self.user {
-            let password = zeroize::Zeroizing::new(read(file)?);
-            let password =
-                String::from_utf8_lossy(&password).trim_end_matches(['\r', '\n']).to_owned();
-            options.user = Some(EtcdUser { name: name.clone(), password });
-        }
-        let identity = self
-            .identity
-            .as_ref()
-            .map(|(certificate, key)| Ok::<_, PlaceError>((read(certificate)?, read(key)?)));
-        options.tls = EtcdTls {
-            ca: self.ca.as_deref().map(read).transpose()?,
-            identity: identity.transpose()?,
-        };
+        (options.tls, options.user) = self.shown()?;
+        let place = self.clone();
+        options.renewed = Some(EtcdCredentials::new(move || match place.shown() {
+            Ok(shown) => Some(shown),
+            Err(error) => {
+                tracing::warn!(%error, "what is shown to etcd cannot be read anew");
+                None
+            }
+        }));
         if let Some(keep) = self.keep_revisions {
             options.keep_revisions = (keep > 0).then_some(keep);
         }
         Ok(options)
+    }
+
+    /// The certificates and the user, as their files have them now.
+    fn shown(&self) -> Result<(EtcdTls, Option<EtcdUser>), PlaceError> {
+        let user = self.user.as_ref().map(|(name, file)| {
+            let password = zeroize::Zeroizing::new(read(file)?);
+            let password =
+                String::from_utf8_lossy(&password).trim_end_matches(['\r', '\n']).to_owned();
+            Ok::<_, PlaceError>(EtcdUser { name: name.clone(), password })
+        });
+        let identity = self
+            .identity
+            .as_ref()
+            .map(|(certificate, key)| Ok::<_, PlaceError>((read(certificate)?, read(key)?)));
+        let tls = EtcdTls {
+            ca: self.ca.as_deref().map(read).transpose()?,
+            identity: identity.transpose()?,
+        };
+        Ok((tls, user.transpose()?))
     }
 }
 

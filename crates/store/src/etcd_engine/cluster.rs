@@ -87,7 +87,8 @@ pub(super) struct Cluster {
     fence: Vec<u8>,
     /// Until when reads are fenced.
     fenced_until: Mutex<Option<Instant>>,
-    connect: ConnectOptions,
+    /// What each connection is made with.
+    options: EtcdOptions,
     request_timeout: Duration,
 }
 
@@ -102,7 +103,7 @@ impl Cluster {
             choosing: tokio::sync::Mutex::new(()),
             fence,
             fenced_until: Mutex::new(None),
-            connect: options.connect_options(),
+            options: options.clone(),
             request_timeout: options.request_timeout,
         }
     }
@@ -265,7 +266,8 @@ impl Cluster {
         if let Some(connection) = kept {
             return (current, Ok(connection));
         }
-        let connecting = connect(&member.endpoint, &self.connect);
+        let options = self.options.connect_options();
+        let connecting = connect(&member.endpoint, &options);
         let made = match timeout(self.request_timeout, connecting).await {
             Ok(made) => made,
             Err(_) => Err(self.too_slow(current)),
@@ -284,7 +286,7 @@ impl Cluster {
         }
         let mut asked = JoinSet::new();
         for (place, member) in self.members.iter().enumerate() {
-            let (endpoint, options) = (member.endpoint.clone(), self.connect.clone());
+            let (endpoint, options) = (member.endpoint.clone(), self.options.connect_options());
             let (kept, key) = (member.connection().clone(), self.fence.clone());
             asked.spawn(async move { (place, answers(kept, &endpoint, &options, key).await) });
         }

@@ -13,6 +13,7 @@ mod follower;
 mod history;
 mod layout;
 mod options;
+mod snapshot;
 mod transaction;
 
 use std::collections::BTreeSet;
@@ -28,8 +29,8 @@ use tokio::task::JoinHandle;
 
 use crate::model::{check_commit, check_key, check_prefix};
 use crate::{
-    Change, CommitError, Entry, Precondition, Revision, Store, StoreError, StoreFuture, StoreId,
-    Write,
+    Change, CommitError, Entry, Precondition, Revision, Snapshot, Store, StoreError, StoreFuture,
+    StoreId, Write,
 };
 use cluster::{Cluster, Fault};
 use follower::Feed;
@@ -38,7 +39,8 @@ use layout::{Layout, Nonce};
 use transaction::{Outcome, Transaction};
 
 pub use options::{
-    DEFAULT_PREFIX, EtcdOpenError, EtcdOptions, EtcdTls, EtcdUser, InvalidEtcdOptions,
+    DEFAULT_PREFIX, EtcdCredentials, EtcdOpenError, EtcdOptions, EtcdTls, EtcdUser,
+    InvalidEtcdOptions,
 };
 
 /// Entries read at a time.
@@ -291,6 +293,21 @@ impl Store for EtcdStore {
 
     fn snapshot<'a>(&'a self, prefixes: &'a [&'a [u8]]) -> StoreFuture<'a, (u64, Vec<Entry>)> {
         Box::pin(self.shared.snapshot(prefixes))
+    }
+
+    fn open_snapshot(&self, prefixes: Vec<Vec<u8>>) -> StoreFuture<'_, Box<dyn Snapshot>> {
+        Box::pin(async move {
+            for prefix in &prefixes {
+                check_prefix(prefix)?;
+            }
+            self.shared.feed.check()?;
+            let prefixes: Vec<&[u8]> = prefixes.iter().map(Vec::as_slice).collect();
+            let prefixes = disjoint(&prefixes).into_iter().map(<[u8]>::to_vec).collect();
+            let State { head, revision, .. } = self.shared.state().await?;
+            let paged = snapshot::Paged::new(self.shared.clone(), head.number, revision, prefixes);
+            let paged: Box<dyn Snapshot> = Box::new(paged);
+            Ok(paged)
+        })
     }
 
     fn commit(

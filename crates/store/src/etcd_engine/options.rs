@@ -1,6 +1,7 @@
 //! Where the cluster is and how this process shows who it is, checked before anything is sent.
 
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 use etcd_client::{Certificate, ConnectOptions, Identity, TlsOptions};
@@ -26,6 +27,9 @@ pub struct EtcdOptions {
     pub user: Option<EtcdUser>,
     /// Certificates, for `https` endpoints.
     pub tls: EtcdTls,
+    /// Where newer certificates and a newer user come from: asked before each connection is made, so that what was renewed meanwhile is
+    /// used without a start. Without, `tls` and `user` stand.
+    pub renewed: Option<EtcdCredentials>,
     /// How long one request may take. A commit that takes longer may or may not have happened.
     pub request_timeout: Duration,
     /// Revisions of the cluster that are kept: what is older is compacted, for everything in the cluster. `None` leaves
@@ -47,6 +51,7 @@ impl EtcdOptions {
             prefix: DEFAULT_PREFIX.to_owned(),
             user: None,
             tls: EtcdTls::default(),
+            renewed: None,
             request_timeout: Duration::from_secs(2),
             keep_revisions: Some(100_000),
             recent_commits: 10_000,
@@ -103,11 +108,17 @@ impl EtcdOptions {
             // A member without a leader says so, rather than keep a watch that hears of nothing.
             .with_require_leader(true)
             .with_auto_token_refresh(true);
-        if let Some(user) = &self.user {
+        // What cannot be read at this moment is perhaps being written: then it is as it was at the start.
+        let renewed = self.renewed.as_ref().and_then(|credentials| (credentials.0)());
+        let (tls, user) = match &renewed {
+            Some((tls, user)) => (tls, user),
+            None => (&self.tls, &self.user),
+        };
+        if let Some(user) = user {
             options = options.with_user(&user.name, &user.password);
         }
         if self.endpoints.iter().any(|endpoint| endpoint.starts_with("https:")) {
-            options = options.with_tls(self.tls.tls_options());
+            options = options.with_tls(tls.tls_options());
         }
         options
     }
@@ -130,6 +141,26 @@ pub struct EtcdUser {
 impl fmt::Debug for EtcdUser {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("EtcdUser").field("name", &self.name).finish_non_exhaustive()
+    }
+}
+
+/// What a process shows to etcd: certificates, and its user.
+type Shown = (EtcdTls, Option<EtcdUser>);
+
+/// Where certificates and the user are read anew.
+#[derive(Clone)]
+pub struct EtcdCredentials(Arc<dyn Fn() -> Option<Shown> + Send + Sync>);
+
+impl EtcdCredentials {
+    /// `read` answers them as they are at that moment, or nothing when they cannot be read.
+    pub fn new(read: impl Fn() -> Option<Shown> + Send + Sync + 'static) -> Self {
+        Self(Arc::new(read))
+    }
+}
+
+impl fmt::Debug for EtcdCredentials {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("EtcdCredentials(redacted)")
     }
 }
 

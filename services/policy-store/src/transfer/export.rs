@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use countersign_store::{Entry, Store};
+use countersign_store::{Entry, Snapshot, Store};
 
 use super::{
     Contents, Origin, Phase, Progress, TransferError, file::Writer, mark, reading::Examiner,
@@ -17,7 +17,7 @@ const PAGE: usize = 512;
 pub enum Pace {
     /// Nobody else has the store: it is read page by page, and a write that comes in between ends the export.
     Alone,
-    /// Others go on: all of one revision is held in memory.
+    /// Others go on: it is read page by page, all of one revision.
     AmongOthers,
 }
 
@@ -38,14 +38,14 @@ pub async fn export(
     let (revision, snapshot) = match pace {
         Pace::Alone => (store.head().await?, None),
         Pace::AmongOthers => {
-            let (revision, entries) = store.snapshot(&[b""]).await?;
-            (revision, Some(entries))
+            let snapshot = store.open_snapshot(vec![Vec::new()]).await?;
+            (snapshot.number(), Some(snapshot))
         }
     };
     let origin = Origin { store_id: store.id().to_string(), revision, record_form: layout::FORMAT };
     let mut writer = Writer::create(path, &origin)?;
     match snapshot {
-        Some(entries) => add(&mut writer, &examiner, &entries)?,
+        Some(snapshot) => add_snapshot(snapshot, &mut writer, &examiner, progress).await?,
         None => add_pages(store, &mut writer, &examiner, progress).await?,
     }
     if pace == Pace::Alone {
@@ -56,6 +56,22 @@ pub async fn export(
     }
     progress(Phase::Exporting, writer.entries(), Some(writer.entries()));
     Ok((origin, writer.finish()?))
+}
+
+async fn add_snapshot(
+    mut snapshot: Box<dyn Snapshot>,
+    writer: &mut Writer,
+    examiner: &Examiner,
+    progress: Progress<'_>,
+) -> Result<(), TransferError> {
+    loop {
+        let page = snapshot.next(PAGE).await?;
+        if page.is_empty() {
+            return Ok(());
+        }
+        add(writer, examiner, &page)?;
+        progress(Phase::Exporting, writer.entries(), None);
+    }
 }
 
 async fn add_pages(
