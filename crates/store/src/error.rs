@@ -33,6 +33,12 @@ pub enum StoreError {
     Unavailable(String),
     #[error("the store's data is not as written: {0}")]
     Corrupt(String),
+    /// A later version of the engine wrote it.
+    #[error(
+        "a later version of Countersign wrote {what}: it is of format {found}, and this version reads format {known}. Run that version, or a \
+         later one; or restore a backup that was made before it ran (deploy/RUNBOOK.md). Nothing was changed"
+    )]
+    Later { what: String, found: u64, known: u64 },
     #[error("`{}` is in use by another process", path.display())]
     Locked { path: PathBuf },
     /// sled keeps large nodes there and never syncs them: with any in it, nothing acknowledged is safe.

@@ -18,7 +18,7 @@ fn main() -> ExitCode {
         mode: None,
     };
     program.run(settings::configure, async |config, process| {
-        let Process { grpc: Some(listener), shutdown, .. } = process else { return Ok(()) };
-        decision::serve(config, listener, shutdown).await.map_err(Ended::failed)
+        let Process { grpc, shutdown, .. } = process;
+        decision::serve(config, grpc, shutdown).await.map_err(Ended::failed)
     })
 }

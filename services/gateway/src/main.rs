@@ -18,7 +18,7 @@ fn main() -> ExitCode {
         mode: None,
     };
     program.run(settings::configure, async |(config, http), process| {
-        let Process { grpc: Some(grpc), common, shutdown } = process else { return Ok(()) };
+        let Process { grpc, common, shutdown } = process;
         let listeners = Listeners { grpc, http: common.bind(http).await? };
         gateway::rotate_on_signal(config.rotation.demand());
         gateway::serve(config, listeners, shutdown).await.map_err(Ended::failed)

@@ -178,6 +178,7 @@ fn storage(error: &StoreError) -> Fault {
         | StoreError::Ahead { .. }
         | StoreError::Unavailable(_)
         | StoreError::Corrupt(_)
+        | StoreError::Later { .. }
         | StoreError::Locked { .. }
         | StoreError::BlobsNotEmpty { .. } => {
             tracing::error!(%error, "the storage failed");

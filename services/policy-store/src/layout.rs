@@ -377,6 +377,11 @@ pub fn space_probe() -> bytes::Bytes {
     format!("{UNWATCHED}space").into_bytes().into()
 }
 
+/// The newest form of records in the store.
+pub fn form() -> Key<crate::form::Form> {
+    Key::new(format!("{UNWATCHED}form"))
+}
+
 /// The mark of an import that is not done.
 pub fn import_mark() -> Key<crate::transfer::Mark> {
     Key::new(format!("{UNWATCHED}import"))

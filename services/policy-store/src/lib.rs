@@ -12,6 +12,7 @@ mod config;
 mod convert;
 mod digest;
 mod error;
+mod form;
 mod grpc;
 mod iam;
 mod keys;
@@ -49,6 +50,7 @@ use prost_types::Timestamp;
 pub use account::ADMINISTRATOR;
 use audit::trail::{self, Trail};
 pub use config::{Config, Seeding};
+pub use form::LaterForm;
 pub use iam::quota::{NoQuota, QuotaSetting, Quotas};
 pub use place::{EtcdPlace, Place, PlaceError};
 pub use reseal::SealedError;
@@ -98,6 +100,9 @@ pub enum Error {
     /// The store cannot be used: an import into it is not done.
     #[error("cannot open the store: {0}")]
     Transfer(#[from] transfer::TransferError),
+    /// A later version wrote it.
+    #[error(transparent)]
+    Later(#[from] LaterForm),
     /// There is no sealing key.
     #[error(transparent)]
     SealingKey(#[from] SealingKeyError),
@@ -112,6 +117,38 @@ pub enum Error {
     Serve(#[from] ServeError),
 }
 
+impl Error {
+    /// Whether it is that a later version of Countersign wrote the store.
+    #[must_use]
+    pub fn is_of_a_later_version(&self) -> bool {
+        matches!(
+            self,
+            Self::Later(_)
+                | Self::Store(StoreError::Later { .. })
+                | Self::Place(PlaceError::Open(StoreError::Later { .. }))
+        )
+    }
+}
+
+/// A store that was opened and can be served: the one that was asked for, with its sealing key, and of a version that this one reads.
+pub struct Opened {
+    config: Config,
+    store: Arc<dyn Store>,
+    sealer: Arc<seal::Sealer>,
+}
+
+/// Opens the store of `config`, and makes its first account if that is made here. Nothing listens yet.
+///
+/// # Errors
+/// See [`Error`].
+pub async fn open(config: Config) -> Result<Opened, Error> {
+    let (store, sealer) = open_checked(&config).await?;
+    if config.seeding == Seeding::Here {
+        seed_here(&config, &store, &sealer).await?;
+    }
+    Ok(Opened { config, store, sealer })
+}
+
 /// Serves the policy store on `listener` until `shutdown`, with everything under the data folder of `config`.
 ///
 /// # Errors
@@ -121,9 +158,20 @@ pub async fn serve(
     listener: impl Into<Listener>,
     shutdown: Shutdown,
 ) -> Result<(), Error> {
-    let (store, sealer) = open_checked(&config).await?;
+    serve_opened(open(config).await?, listener, shutdown).await
+}
+
+/// The same of a store that was opened before.
+///
+/// # Errors
+/// See [`Error`].
+pub async fn serve_opened(
+    Opened { config, store, sealer }: Opened,
+    listener: impl Into<Listener>,
+    shutdown: Shutdown,
+) -> Result<(), Error> {
     match config.seeding {
-        Seeding::Here => seed_here(&config, &store, &sealer).await?,
+        Seeding::Here => {}
         Seeding::Elsewhere => {
             tokio::select! {
                 seeded = seed::wait(store.as_ref(), config.account) => seeded?,
@@ -190,8 +238,7 @@ pub async fn serve(
 /// See [`Error`].
 pub async fn init(mut config: Config) -> Result<(), Error> {
     config.seeding = Seeding::Here;
-    let (store, sealer) = open_checked(&config).await?;
-    seed_here(&config, &store, &sealer).await
+    open(config).await.map(drop)
 }
 
 async fn open_checked(config: &Config) -> Result<(Arc<dyn Store>, Arc<seal::Sealer>), Error> {
@@ -200,7 +247,8 @@ async fn open_checked(config: &Config) -> Result<(Arc<dyn Store>, Arc<seal::Seal
         .mode(0o700)
         .create(&config.data_dir)
         .map_err(|error| Error::DataDir { path: config.data_dir.clone(), error })?;
-    let (store, sealer) = open(config).await?;
+    let (store, sealer) = open_place(config).await?;
+    form::check(store.as_ref()).await??;
     transfer::refuse_half_done(store.as_ref()).await?;
     reseal::check(store.as_ref(), &sealer).await?;
     Ok((store, sealer))
@@ -263,7 +311,7 @@ async fn write_trail(
 
 /// The store and its sealing key. A store without its key would be full of secrets that nobody can open: a key is made with a new store
 /// alone.
-async fn open(config: &Config) -> Result<(Arc<dyn Store>, Arc<seal::Sealer>), Error> {
+async fn open_place(config: &Config) -> Result<(Arc<dyn Store>, Arc<seal::Sealer>), Error> {
     let seeds = config.seeding == Seeding::Here;
     if let Some(folder) = config.place.folder(&config.data_dir) {
         let sealer = sealer(config, seeds && !folder.exists())?;

@@ -2,9 +2,9 @@
 
 use std::process::ExitCode;
 
-use countersign_policy_store::{self as policy_store, Error, SERVICE_NAME, settings};
+use countersign_policy_store::{self as policy_store, Error, SERVICE_NAME, Seeding, settings};
 use countersign_serve::{
-    program::{Ended, Process, Program},
+    program::{Ended, Process, Program, Told},
     tls::Part,
 };
 
@@ -17,19 +17,25 @@ fn main() -> ExitCode {
         settings: settings::TABLE,
         mode: Some(settings::INIT),
     };
-    program.run(settings::configure, async |config, process| {
-        let Process { grpc, shutdown, .. } = process;
-        match grpc {
-            Some(listener) => policy_store::serve(config, listener, shutdown).await,
-            None => policy_store::init(config).await,
-        }
-        .map_err(ended)
-    })
+    program.run_prepared(
+        settings::configure,
+        async |mut config, told| {
+            if told == Told::Mode {
+                config.seeding = Seeding::Here;
+            }
+            policy_store::open(config).await.map_err(ended)
+        },
+        async |opened, process| {
+            let Process { grpc, shutdown, .. } = process;
+            policy_store::serve_opened(opened, grpc, shutdown).await.map_err(ended)
+        },
+    )
 }
 
 fn ended(error: Error) -> Ended {
     match error {
         Error::Serve(error) => Ended::failed(error),
+        error if error.is_of_a_later_version() => Ended::Later(error.to_string()),
         error => Ended::store(error),
     }
 }

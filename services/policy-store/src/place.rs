@@ -72,6 +72,17 @@ pub enum PlaceError {
     /// The engine.
     #[error("cannot open the store: {0}")]
     Open(#[from] StoreError),
+    /// A cluster that does not answer, or refuses.
+    #[error(
+        "cannot open the store in etcd at {endpoints}: {error}. See that it runs, and that it knows what is shown to it and the other way \
+         round: --etcd-ca, --etcd-cert and --etcd-key, --etcd-user (deploy/ETCD.md)"
+    )]
+    Cluster {
+        /// Where it was looked for.
+        endpoints: String,
+        /// Its word, or the connection's.
+        error: StoreError,
+    },
 }
 
 impl FromStr for Place {
@@ -157,7 +168,10 @@ impl EtcdPlace {
         match EtcdStore::open(self.options()?).await {
             Ok(store) => Ok(Arc::new(store)),
             Err(EtcdOpenError::Options(error)) => Err(error.into()),
-            Err(EtcdOpenError::Store(error)) => Err(error.into()),
+            Err(EtcdOpenError::Store(error @ StoreError::Later { .. })) => Err(error.into()),
+            Err(EtcdOpenError::Store(error)) => {
+                Err(PlaceError::Cluster { endpoints: self.endpoints.join(","), error })
+            }
         }
     }
 

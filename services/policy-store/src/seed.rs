@@ -12,7 +12,7 @@ use zeroize::Zeroizing;
 use crate::{
     account::{self, NewAccount},
     error::Error,
-    layout,
+    form, layout,
     rpc::access_keys::NewAccessKey,
     seal::{Sealer, write_private},
     view::{self, Mode},
@@ -77,7 +77,11 @@ pub async fn seed(
     account: AccountId,
     credentials: &Path,
 ) -> Result<(), SeedError> {
-    view::write(store, crate::now(), Mode::Write, account::put_aws_managed_policies).await?;
+    view::write(store, crate::now(), Mode::Write, |view, plan| {
+        form::put(view, plan)?;
+        account::put_aws_managed_policies(view, plan)
+    })
+    .await?;
     match operator(store.as_ref()).await? {
         Some(found) if found != account.as_str() => {
             Err(SeedError::OtherAccount { found, asked: account })

@@ -28,7 +28,7 @@ pub use probe::Probe;
 
 const STATUSES: &str = "\
 Exit status: 0 it was told to end and did, 1 it ended by itself, 2 a setting is wrong, 3 a certificate is, 4 an address cannot be listened
-on, 5 the store cannot be opened. --probe: 0 serving, 1 not.";
+on, 5 the store cannot be opened, 6 a later version of Countersign wrote it. --probe: 0 serving, 1 not.";
 
 const CHECK: &str = "check-config";
 const PRINT: &str = "print-config";
@@ -131,12 +131,21 @@ pub struct Common {
 
 /// A process that is about to serve.
 pub struct Process {
-    /// The listener of gRPC; none where it is told to do something else.
-    pub grpc: Option<Listener>,
+    /// The listener of gRPC.
+    pub grpc: Listener,
     /// What every service is told.
     pub common: Common,
     /// The word that ends it.
     pub shutdown: Shutdown,
+}
+
+/// What a program is told to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Told {
+    /// To serve.
+    Serve,
+    /// What it has a mode for, and no more.
+    Mode,
 }
 
 /// Why a program ended. Each kind has its exit status.
@@ -154,6 +163,9 @@ pub enum Ended {
     /// The store.
     #[error("{0}")]
     Store(String),
+    /// The store is a later version's.
+    #[error("{0}")]
+    Later(String),
     /// Anything else.
     #[error("{0}")]
     Failed(String),
@@ -177,6 +189,7 @@ impl Ended {
             Self::Certificates(_) => 3,
             Self::Address(_) => 4,
             Self::Store(_) => 5,
+            Self::Later(_) => 6,
         }
     }
 }
@@ -243,7 +256,18 @@ impl Program {
         configure: impl FnOnce(&Settings, &Common) -> Result<C, Ended>,
         serve: impl AsyncFnOnce(C, Process) -> Result<(), Ended>,
     ) -> ExitCode {
-        match self.try_run(configure, serve) {
+        self.run_prepared(configure, async |config, _| Ok(config), serve)
+    }
+
+    /// The same, where there is something to be done before anything listens. `prepare` is all of it where the program is told to do what
+    /// it has a mode for.
+    pub fn run_prepared<C, P>(
+        self,
+        configure: impl FnOnce(&Settings, &Common) -> Result<C, Ended>,
+        prepare: impl AsyncFnOnce(C, Told) -> Result<P, Ended>,
+        serve: impl AsyncFnOnce(P, Process) -> Result<(), Ended>,
+    ) -> ExitCode {
+        match self.try_run(configure, prepare, serve) {
             Ok(()) => ExitCode::SUCCESS,
             Err(ended) => {
                 eprintln!("{}: {ended}", self.name);
@@ -252,10 +276,11 @@ impl Program {
         }
     }
 
-    fn try_run<C>(
+    fn try_run<C, P>(
         self,
         configure: impl FnOnce(&Settings, &Common) -> Result<C, Ended>,
-        serve: impl AsyncFnOnce(C, Process) -> Result<(), Ended>,
+        prepare: impl AsyncFnOnce(C, Told) -> Result<P, Ended>,
+        serve: impl AsyncFnOnce(P, Process) -> Result<(), Ended>,
     ) -> Result<(), Ended> {
         let table: Vec<Setting> = self.settings.iter().chain(COMMON).copied().collect();
         let flags = self.flags(&table);
@@ -276,10 +301,14 @@ impl Program {
         }
         let telemetry = self.start_telemetry(&settings, &common)?;
         if self.mode.is_some_and(|(mode, _)| flags.get_flag(mode)) {
-            let (_trigger, shutdown) = shutdown::channel();
-            return on_runtime(serve(config, Process { grpc: None, common, shutdown }))?;
+            return on_runtime(prepare(config, Told::Mode))?.map(drop);
         }
-        let ended = on_runtime(self.live(config, common, serve));
+        let ended = on_runtime(async {
+            tokio::select! {
+                prepared = prepare(config, Told::Serve) => self.live(prepared?, common, serve).await,
+                () = signal() => Ok(()),
+            }
+        });
         // What is still to be sent is sent by a thread of its own; nothing else runs by now.
         telemetry.end();
         ended?
@@ -344,11 +373,11 @@ impl Program {
             .get_matches()
     }
 
-    async fn live<C>(
+    async fn live<P>(
         self,
-        config: C,
+        prepared: P,
         common: Common,
-        serve: impl AsyncFnOnce(C, Process) -> Result<(), Ended>,
+        serve: impl AsyncFnOnce(P, Process) -> Result<(), Ended>,
     ) -> Result<(), Ended> {
         let grpc = common.bind(common.listen).await?;
         let address = grpc.local_addr().map_err(Ended::failed)?;
@@ -363,7 +392,7 @@ impl Program {
         common.tls.keep_fresh();
         tracing::info!(%address, version = env!("CARGO_PKG_VERSION"), "{} starts", self.name);
         let drain = common.drain;
-        let serving = serve(config, Process { grpc: Some(grpc), common, shutdown });
+        let serving = serve(prepared, Process { grpc, common, shutdown });
         let told = async {
             signal().await;
             tracing::info!(seconds = drain.as_secs(), "told to end: health says NOT_SERVING");

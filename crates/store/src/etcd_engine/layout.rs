@@ -114,8 +114,21 @@ impl Record {
         out
     }
 
+    /// Turns back from the record of a later version.
+    pub fn refuse_later(bytes: &[u8]) -> Result<(), StoreError> {
+        match bytes.first() {
+            Some(found) if *found > FORMAT => Err(StoreError::Later {
+                what: "the store in etcd".to_owned(),
+                found: (*found).into(),
+                known: FORMAT.into(),
+            }),
+            Some(_) | None => Ok(()),
+        }
+    }
+
     pub fn decode(bytes: &[u8]) -> Result<Self, StoreError> {
         let broken = || StoreError::Corrupt("the head's value is no record of a commit".to_owned());
+        Self::refuse_later(bytes)?;
         let Some((&FORMAT, rest)) = bytes.split_first() else { return Err(broken()) };
         let (nonce, mut rest) = rest.split_first_chunk().ok_or_else(broken)?;
         let mut writes = Vec::new();

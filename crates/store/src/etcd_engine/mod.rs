@@ -369,6 +369,8 @@ fn state_of(response: &TxnResponse) -> Result<State, StoreError> {
         found = Some(parsed.ok_or_else(|| nonsense("the store's id is none"))?);
         born = kv.create_revision();
     }
+    // What a later version writes is not read on: the head alone says it of all commits.
+    head.kvs().first().map_or(Ok(()), |kv| layout::Record::refuse_later(kv.value()))?;
     let head = head.kvs().first().map_or(Head { number: 0, count: 0 }, |kv| Head {
         number: u64::try_from(kv.mod_revision()).unwrap_or_default(),
         count: kv.version(),

@@ -18,6 +18,9 @@ use crate::{StoreError, StoreId};
 
 const ROOT: &str = "store";
 const TITLE: &str = "countersign store, format 2";
+/// Without its number, which is this one.
+const TITLE_OF_ANY: &str = "countersign store, format ";
+const FORMAT: u64 = 2;
 
 /// What the store is, in the folder: who, and from which base its log goes on.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -68,10 +71,15 @@ impl Root {
         match fs::read_to_string(&path) {
             Ok(text) => match Root::decode(&text) {
                 Some(root) => Ok(Some(root)),
-                None if !text.starts_with(TITLE) => {
-                    corrupt("its format is not one this version knows".into())
-                }
-                None => corrupt("it is not as it was written".into()),
+                None => match format_of(&text) {
+                    Some(FORMAT) => corrupt("it is not as it was written".into()),
+                    Some(found) if found > FORMAT => Err(StoreError::Later {
+                        what: format!("`{}`", folder.display()),
+                        found,
+                        known: FORMAT,
+                    }),
+                    Some(_) | None => corrupt("its format is not one this version knows".into()),
+                },
             },
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(error) if error.kind() == io::ErrorKind::InvalidData => {
@@ -93,6 +101,11 @@ impl Root {
         };
         write().map_err(|error| failed("write", &path, &error))
     }
+}
+
+/// The format that a root's first line names.
+fn format_of(text: &str) -> Option<u64> {
+    text.lines().next()?.strip_prefix(TITLE_OF_ANY)?.parse().ok()
 }
 
 /// The folder, locked for this process until dropped.

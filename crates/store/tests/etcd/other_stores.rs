@@ -89,6 +89,21 @@ async fn a_restored_store_is_another() {
     }
 }
 
+/// One that a later version writes, found out at the start, and by whoever runs already.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_later_versions_store_is_refused() {
+    let cluster = Cluster::start_with(Setup { members: 1, ..Setup::default() }).await;
+    let mut client = cluster.client(0).await;
+    let store = cluster.open("later/").await;
+    store.commit(vec![], vec![put("a", "1")]).await.unwrap();
+    client.put("later/head", [2_u8; 40], None).await.unwrap();
+    let later = StoreError::Later { what: "the store in etcd".to_owned(), found: 2, known: 1 };
+    assert_eq!(store.head().await, Err(later.clone()));
+    let refused = EtcdStore::open(cluster.options("later/")).await.err().unwrap();
+    assert_eq!(refused.to_string(), later.to_string());
+    assert!(refused.to_string().contains("Run that version"), "{refused}");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_no_store_is_refused() {
     let cluster = Cluster::start_with(Setup { members: 1, ..Setup::default() }).await;

@@ -34,13 +34,13 @@ impl Drop for Mount<'_> {
     }
 }
 
-async fn writes(store: &TestStore) -> ServingStatus {
+pub async fn writes(store: &TestStore) -> ServingStatus {
     let channel = countersign_serve::grpc::channel(&store.origin).unwrap();
     let asked = HealthCheckRequest { service: WRITES.to_owned() };
     HealthClient::new(channel).check(asked).await.unwrap().into_inner().status()
 }
 
-async fn until(store: &TestStore, expected: ServingStatus) {
+pub async fn until(store: &TestStore, expected: ServingStatus) {
     let reached = async {
         while writes(store).await != expected {
             tokio::time::sleep(Duration::from_millis(50)).await;

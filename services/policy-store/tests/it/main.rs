@@ -20,6 +20,9 @@ mod matrix;
 mod matrix_rows;
 mod narrowed;
 mod organization;
+#[cfg(feature = "etcd")]
+mod own_etcd;
+mod program;
 mod sealing;
 #[cfg(feature = "etcd")]
 mod shared;

@@ -66,6 +66,8 @@ pub struct TestStore {
     pub quotas: Quotas,
     /// Of the next start.
     pub sealing: SealingKeys,
+    /// Of the last start.
+    pub metrics: telemetry::Metrics,
     gateway: ServiceSecret,
     decision: ServiceSecret,
     trigger: Option<Trigger>,
@@ -92,6 +94,7 @@ impl TestStore {
             revision: String::new(),
             quotas: Quotas::default(),
             sealing: SealingKeys::DataFolder,
+            metrics: telemetry::Metrics::default(),
             gateway: ServiceSecret::generate().unwrap(),
             decision: ServiceSecret::generate().unwrap(),
             trigger: None,
@@ -111,6 +114,7 @@ impl TestStore {
     pub async fn run(&mut self, account: &str) -> Result<(), String> {
         let socket = listener::bind("127.0.0.1:0".parse().unwrap()).await.unwrap();
         self.origin = grpc::origin(&socket).unwrap();
+        self.metrics = telemetry::Metrics::default();
         let config = Config {
             secrets_dir: None,
             seeding: countersign_policy_store::Seeding::Here,
@@ -122,7 +126,7 @@ impl TestStore {
             quotas: self.quotas,
             sealing: self.sealing.clone(),
             process: "test".to_owned(),
-            metrics: telemetry::Metrics::default(),
+            metrics: self.metrics.clone(),
             identities: ServiceIdentities::default()
                 .accept(ServiceName::Gateway, self.gateway.clone())
                 .accept(ServiceName::Decision, self.decision.clone()),
