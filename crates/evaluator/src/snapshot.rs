@@ -310,6 +310,29 @@ impl Snapshot {
         self.users.put(entry)
     }
 
+    /// Puts all of them, as if one after the other, and faster where there are none yet. What they share among themselves has to be shared
+    /// already, as far as it matters; see [`Self::share`].
+    pub fn put_users(&mut self, entries: &[Arc<UserEntry>]) {
+        for entry in entries {
+            let key = || entity_key(entry.account, &entry.name);
+            if !entry.inline.is_empty() {
+                self.user_programs.insert(key(), compiled(&entry.inline));
+            } else if !self.user_programs.is_empty() {
+                self.user_programs.remove(&key());
+            }
+        }
+        self.users.put_all(entries);
+    }
+
+    /// Takes these as the one copy of each name and list of names.
+    pub fn share<'a>(
+        &mut self,
+        names: impl IntoIterator<Item = &'a Name>,
+        lists: impl IntoIterator<Item = &'a Arc<[Name]>>,
+    ) {
+        self.names.keep(names, lists);
+    }
+
     pub fn remove_user(&mut self, account: AccountId, name: &str) {
         self.user_programs.remove(&entity_key(account, name));
         self.users.remove(account, name);

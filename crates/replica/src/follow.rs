@@ -4,19 +4,21 @@ use std::{
     hash::{BuildHasher, Hasher, RandomState},
     path::Path,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, AtomicI64, AtomicU32, AtomicU64, Ordering},
+        Arc, Mutex,
+        atomic::{AtomicU32, Ordering},
     },
-    time::{Duration, Instant, SystemTime},
+    time::{Duration, SystemTime},
 };
 
-use arc_swap::ArcSwapOption;
 use countersign_proto::policy::v1::{
     RecordKind, WatchAck, WatchChange, WatchHeartbeat, WatchRequest, WatchSnapshotChunk,
     WatchStart, policy_store_service_client::PolicyStoreServiceClient, watch_request,
     watch_response,
 };
-use tokio::sync::{mpsc, watch};
+use tokio::{
+    sync::{mpsc, watch},
+    time::Instant,
+};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{
     Status,
@@ -25,15 +27,19 @@ use tonic::{
 };
 
 use crate::{
-    Digest, MalformedRevision, Revision, Unreadable, World,
-    keeping::{KEEP_EVERY, Keeper, OnDisk},
-    kept::{self, Kept, Stamp},
+    Digest, MalformedRevision, Replica, Revision, Unreadable, View, World,
+    arriving::Arriving,
+    keeping::{KEEP_EVERY, Keeper},
+    kept::{self, Kept},
+    replica::{Shared, locked},
 };
 
 /// The store sends a heartbeat every second; three missed ones are a broken stream.
 const SILENCE: Duration = Duration::from_secs(4);
-/// So long a replica with a kept snapshot waits for the store's word, before it answers from what was kept.
+/// So long after its start a replica with a kept snapshot waits for the store's word, before it answers from what was kept.
 const STORE_IS_AWAY: Duration = Duration::from_secs(3);
+/// Reading much takes some of that time. So much of it is left after the reading, in any case: the store is asked only then.
+const AT_LEAST: Duration = Duration::from_secs(1);
 /// Where a clock that was changed does not let anybody say how old a kept snapshot is: older than any limit.
 const UNKNOWN_AGE: Duration = Duration::from_secs(100 * 365 * 86_400);
 /// Jittered: see [`jittered`].
@@ -53,35 +59,6 @@ const DIVERGED: [Duration; 4] = [
     Duration::from_secs(10),
     Duration::from_secs(60),
 ];
-
-/// What a follower holds. Cheap to clone; every clone sees the same.
-#[derive(Clone)]
-pub struct Replica {
-    shared: Arc<Shared>,
-    reached: watch::Receiver<Option<Revision>>,
-    max_staleness: Option<Duration>,
-}
-
-struct Shared {
-    held: ArcSwapOption<View>,
-    /// When something of the store's was last applied: measured from `started`, in milliseconds; 0 before the first time, and
-    /// negative for what was kept before.
-    last_word: AtomicI64,
-    started: Instant,
-    /// Whether what is held was kept on disk, and nothing has been heard of the store since.
-    is_kept: AtomicBool,
-    on_disk: Mutex<OnDisk>,
-}
-
-/// The world at one revision.
-pub struct View {
-    revision: Revision,
-    world: World,
-    serial: u64,
-}
-
-/// Of the next view of this process, whichever replica's it is.
-static NEXT_SERIAL: AtomicU64 = AtomicU64::new(0);
 
 /// The writing end: runs the stream. Dropping it, or ending its task, leaves the replica as it is.
 pub struct Follower {
@@ -103,53 +80,12 @@ struct Candidate {
     last_word: i64,
 }
 
-/// A revision that this replica cannot answer at.
-#[derive(Debug, thiserror::Error)]
-pub enum Behind {
-    /// The text is no revision.
-    #[error(transparent)]
-    Malformed(#[from] MalformedRevision),
-    /// It is of another store: it will never be reached.
-    #[error("revision `{asked}` is of another store than `{have}`, which this replica follows")]
-    OtherStore {
-        /// What was asked for.
-        asked: Revision,
-        /// What is held.
-        have: Revision,
-    },
-    /// Not yet.
-    #[error("revision `{asked}` has not arrived; this replica is at `{have}`")]
-    NotYet {
-        /// What was asked for.
-        asked: Revision,
-        /// What is held.
-        have: Revision,
-    },
-    /// There is nothing yet.
-    #[error("this replica has no snapshot yet")]
-    Empty,
-    /// What is held is older than the operator lets anybody answer from.
-    #[error("the policy store was last heard {} seconds ago, and at most {} are allowed", age.as_secs(), max_staleness.as_secs())]
-    Stale {
-        /// How long ago the store was heard.
-        age: Duration,
-        /// How long ago it may have been.
-        max_staleness: Duration,
-    },
-}
-
 impl Replica {
     /// A replica that holds nothing, and what fills it. `kinds` empty means everything.
     #[must_use]
     pub fn new(name: &str, kinds: &[RecordKind]) -> (Self, Follower) {
         let (sender, receiver) = watch::channel(None);
-        let shared = Arc::new(Shared {
-            held: ArcSwapOption::empty(),
-            last_word: AtomicI64::new(0),
-            started: Instant::now(),
-            is_kept: AtomicBool::new(false),
-            on_disk: Mutex::default(),
-        });
+        let shared = Arc::new(Shared::new());
         let follower = Follower {
             shared: shared.clone(),
             reached: sender,
@@ -160,120 +96,6 @@ impl Replica {
             candidate: Mutex::default(),
         };
         (Self { shared, reached: receiver, max_staleness: None }, follower)
-    }
-
-    /// The same, where nothing is answered from what is older than this.
-    #[must_use]
-    pub fn with_max_staleness(self, max_staleness: Option<Duration>) -> Self {
-        Self { max_staleness, ..self }
-    }
-
-    /// What is held now.
-    ///
-    /// # Errors
-    /// [`Behind::Empty`] before the first snapshot; [`Behind::Stale`] when the store was not heard for longer than is allowed.
-    pub fn now(&self) -> Result<Arc<View>, Behind> {
-        let view = self.held().ok_or(Behind::Empty)?;
-        // The clock is read only where there is a limit.
-        let Some(max_staleness) = self.max_staleness else { return Ok(view) };
-        let age = self.age();
-        if age > max_staleness { Err(Behind::Stale { age, max_staleness }) } else { Ok(view) }
-    }
-
-    /// What is held, however old it is: to tell of it, not to answer from it.
-    #[must_use]
-    pub fn held(&self) -> Option<Arc<View>> {
-        self.shared.held.load_full()
-    }
-
-    /// Whether what is held was kept on disk, and nothing has been heard of the store since.
-    #[must_use]
-    pub fn is_kept(&self) -> bool {
-        self.shared.is_kept.load(Ordering::Acquire)
-    }
-
-    /// Of when the snapshot on disk is; none without one.
-    #[must_use]
-    pub fn on_disk(&self) -> Option<Stamp> {
-        locked(&self.shared.on_disk).stamp()
-    }
-
-    /// What is held once `revision` has been reached; waits at most `patience`. An empty text asks for whatever is held. A revision of
-    /// another store is waited for as well: the store may have been restored, and its snapshot be on the way.
-    ///
-    /// # Errors
-    /// See [`Behind`].
-    pub async fn at_least(&self, revision: &str, patience: Duration) -> Result<Arc<View>, Behind> {
-        if revision.is_empty() {
-            return self.now();
-        }
-        let asked: Revision = revision.parse()?;
-        let mut reached = self.reached.clone();
-        let arrived = reached.wait_for(|have| {
-            have.as_ref()
-                .is_some_and(|have| have.store_id == asked.store_id && have.number >= asked.number)
-        });
-        // A time-out, or a follower that ended, leaves what is held; it is looked at below.
-        let _ = tokio::time::timeout(patience, arrived).await;
-        let view = self.now()?;
-        let have = view.revision().clone();
-        if have.store_id != asked.store_id {
-            return Err(Behind::OtherStore { asked, have });
-        }
-        if have.number < asked.number {
-            return Err(Behind::NotYet { asked, have });
-        }
-        Ok(view)
-    }
-
-    /// Resolves once there is something to answer from.
-    pub async fn ready(&self) {
-        let mut reached = self.reached.clone();
-        let _ = reached.wait_for(Option::is_some).await;
-    }
-
-    /// How long ago something of the store's was last applied: a change, a heartbeat, or the last chunk of a snapshot. What was refused,
-    /// or is in part, makes nothing younger.
-    #[must_use]
-    pub fn age(&self) -> Duration {
-        let last = self.shared.last_word.load(Ordering::Acquire);
-        let age = self.shared.elapsed().saturating_sub(last);
-        Duration::from_millis(u64::try_from(age).unwrap_or_default())
-    }
-}
-
-impl Shared {
-    /// Milliseconds since `started`.
-    fn elapsed(&self) -> i64 {
-        i64::try_from(self.started.elapsed().as_millis()).unwrap_or(i64::MAX)
-    }
-}
-
-fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-impl View {
-    fn new(revision: Revision, world: World) -> Self {
-        Self { revision, world, serial: NEXT_SERIAL.fetch_add(1, Ordering::Relaxed) }
-    }
-
-    /// A number that no other view of this process has: what was found out at a view holds where the number is the same.
-    #[must_use]
-    pub fn serial(&self) -> u64 {
-        self.serial
-    }
-
-    /// The revision.
-    #[must_use]
-    pub fn revision(&self) -> &Revision {
-        &self.revision
-    }
-
-    /// What there is at it.
-    #[must_use]
-    pub fn world(&self) -> &World {
-        &self.world
     }
 }
 
@@ -292,6 +114,19 @@ enum Broken {
     Diverged { revision: Revision, have: Digest, counted: Digest },
     #[error(transparent)]
     Revision(#[from] MalformedRevision),
+    #[error("this process is ending, or failed to put a snapshot together")]
+    Unfinished,
+}
+
+/// What came of an event.
+#[derive(Debug)]
+enum Applied {
+    /// What is held is at this revision.
+    Reached(Revision),
+    /// A snapshot is in part.
+    InPart,
+    /// The last chunk of a snapshot: what has arrived is the world at this revision.
+    Whole(Revision),
 }
 
 /// The store's client, as a follower uses it.
@@ -333,6 +168,7 @@ impl Follower {
     where
         I: Interceptor + Clone + Send + 'static,
     {
+        let began = Instant::now();
         let folder = self.keeper.as_ref().map(|keeper| locked(keeper).folder().to_owned());
         if let Some(folder) = folder {
             // Reading takes seconds where there is much.
@@ -353,7 +189,7 @@ impl Follower {
             })
             .collect();
         let away = async {
-            tokio::time::sleep(STORE_IS_AWAY).await;
+            tokio::time::sleep_until((began + STORE_IS_AWAY).max(Instant::now() + AT_LEAST)).await;
             self.fall_back();
             std::future::pending::<()>().await;
         };
@@ -385,7 +221,8 @@ impl Follower {
                 | Broken::Closed
                 | Broken::Silent
                 | Broken::Protocol(_)
-                | Broken::Revision(_) => step(&BACKOFF, failures),
+                | Broken::Revision(_)
+                | Broken::Unfinished => step(&BACKOFF, failures),
             };
             tokio::time::sleep(jittered(wait)).await;
         }
@@ -414,7 +251,7 @@ impl Follower {
     fn fall_back(&self) {
         let Some(Candidate { view, last_word }) = locked(&self.candidate).take() else { return };
         tracing::warn!(
-            follower = %self.name, revision = %view.revision,
+            follower = %self.name, revision = %view.revision(),
             "the store is away; answering from the kept snapshot"
         );
         self.shared.last_word.store(last_word, Ordering::Release);
@@ -424,8 +261,8 @@ impl Follower {
 
     /// What the next stream goes on from.
     fn newest(&self) -> Option<Revision> {
-        let kept = locked(&self.candidate).as_ref().map(|kept| kept.view.revision.clone());
-        kept.or_else(|| self.shared.held.load_full().map(|view| view.revision.clone()))
+        let kept = locked(&self.candidate).as_ref().map(|kept| kept.view.revision().clone());
+        kept.or_else(|| self.shared.held.load_full().map(|view| view.revision().clone()))
     }
 
     /// Where the next stream goes on; empty for a snapshot.
@@ -457,39 +294,53 @@ impl Follower {
         send(&requests, watch_request::Request::Start(start)).await?;
         let answer = client.watch(ReceiverStream::new(outgoing)).await.map_err(Box::new)?;
         let mut events = answer.into_inner();
-        let mut arriving = World::default();
+        let mut arriving = Arriving::default();
         loop {
             let next = tokio::time::timeout(SILENCE, events.message());
             let message = next.await.map_err(|_| Broken::Silent)?.map_err(Box::new)?;
             let event = message.ok_or(Broken::Closed)?.event;
             let event = event.ok_or(Broken::Protocol("an event without content"))?;
-            if let Some(revision) = self.apply(&mut arriving, event)? {
+            let reached = match self.apply(&mut arriving, event)? {
+                Applied::Reached(revision) => Some(revision),
+                Applied::InPart => None,
+                // A second's work where there is much, and others may be waiting for this thread.
+                Applied::Whole(revision) => {
+                    let arrived = std::mem::take(&mut arriving);
+                    let finished = tokio::task::spawn_blocking(|| arrived.finish());
+                    let world = finished.await.map_err(|_| Broken::Unfinished)?;
+                    Some(self.whole(revision, world))
+                }
+            };
+            if let Some(revision) = reached {
                 let ack = WatchAck { revision: revision.to_string() };
                 send(&requests, watch_request::Request::Ack(ack)).await?;
             }
         }
     }
 
-    /// The revision that an event has led to; none while a snapshot is in part.
+    /// Takes in what the store says.
     fn apply(
         &self,
-        arriving: &mut World,
+        arriving: &mut Arriving,
         event: watch_response::Event,
-    ) -> Result<Option<Revision>, Broken> {
-        let applied = match event {
-            watch_response::Event::SnapshotChunk(chunk) => self.chunk(arriving, chunk)?,
-            watch_response::Event::Change(change) => Some(self.change(&change)?),
-            watch_response::Event::Heartbeat(heartbeat) => Some(self.heartbeat(heartbeat)?),
+    ) -> Result<Applied, Broken> {
+        let revision = match event {
+            watch_response::Event::SnapshotChunk(chunk) => return self.chunk(arriving, chunk),
+            watch_response::Event::Change(change) => self.change(&change)?,
+            watch_response::Event::Heartbeat(heartbeat) => self.heartbeat(heartbeat)?,
         };
+        self.applied(&revision);
+        Ok(Applied::Reached(revision))
+    }
+
+    /// The store was heard to be at `revision`, and so is what is held.
+    fn applied(&self, revision: &Revision) {
         // While a kept snapshot is caught up with, nothing is shown yet.
-        if let Some(revision) = &applied
-            && locked(&self.candidate).is_none()
-        {
+        if locked(&self.candidate).is_none() {
             self.shared.last_word.store(self.shared.elapsed(), Ordering::Release);
             self.shared.is_kept.store(false, Ordering::Release);
             self.keep(|keeper| keeper.applied(revision));
         }
-        Ok(applied)
     }
 
     fn keep(&self, act: impl FnOnce(&mut Keeper)) {
@@ -499,18 +350,14 @@ impl Follower {
     }
 
     /// A snapshot is used once it is whole, never in part.
-    fn chunk(
-        &self,
-        arriving: &mut World,
-        chunk: WatchSnapshotChunk,
-    ) -> Result<Option<Revision>, Broken> {
+    fn chunk(&self, arriving: &mut Arriving, chunk: WatchSnapshotChunk) -> Result<Applied, Broken> {
         let WatchSnapshotChunk { revision, first, last, records } = chunk;
         let revision: Revision = revision.parse()?;
         if first {
-            *arriving = World::default();
+            *arriving = Arriving::default();
         }
         for record in &records {
-            self.report(arriving.put(record));
+            self.report(arriving.take(record));
         }
         // A replica never goes back in the revisions of one store.
         if last
@@ -521,10 +368,14 @@ impl Follower {
             return Err(Broken::Protocol("a snapshot older than what is held"));
         }
         self.keep(|keeper| keeper.chunk(&revision, records, first, last));
-        if !last {
-            return Ok(None);
-        }
-        Ok(Some(self.publish(revision, std::mem::take(arriving))))
+        Ok(if last { Applied::Whole(revision) } else { Applied::InPart })
+    }
+
+    /// A snapshot has arrived, and is made a world.
+    fn whole(&self, revision: Revision, world: World) -> Revision {
+        let revision = self.publish(revision, world);
+        self.applied(&revision);
+        revision
     }
 
     fn change(&self, change: &WatchChange) -> Result<Revision, Broken> {
@@ -564,7 +415,7 @@ impl Follower {
     fn advance(&self, revision: Revision) -> Result<Revision, Broken> {
         let (revision, world) = self.successor(&revision.to_string())?;
         let held = self.shared.held.load_full();
-        if held.is_some_and(|held| held.revision == revision) {
+        if held.is_some_and(|held| *held.revision() == revision) {
             return Ok(revision);
         }
         Ok(self.publish(revision, world))
@@ -575,9 +426,10 @@ impl Follower {
         let revision: Revision = revision.parse()?;
         let kept = locked(&self.candidate)
             .as_ref()
-            .map(|kept| (kept.view.revision.clone(), kept.view.world.clone()));
+            .map(|kept| (kept.view.revision().clone(), kept.view.world().clone()));
         let held = || self.shared.held.load_full();
-        let held = kept.or_else(|| held().map(|view| (view.revision.clone(), view.world.clone())));
+        let held =
+            kept.or_else(|| held().map(|view| (view.revision().clone(), view.world().clone())));
         let (held, world) = held.ok_or(Broken::Protocol("a change before the snapshot"))?;
         if held.store_id != revision.store_id {
             return Err(Broken::Protocol("a change of another store"));
@@ -595,7 +447,7 @@ impl Follower {
     }
 
     fn show(&self, view: View) {
-        let revision = view.revision.clone();
+        let revision = view.revision().clone();
         self.shared.held.store(Some(Arc::new(view)));
         self.reached.send_replace(Some(revision));
     }

@@ -18,7 +18,10 @@ use std::{
     collections::BTreeMap,
     fs::{self, File, OpenOptions},
     io::{self, BufReader, BufWriter, Read, Write},
+    panic,
     path::{Path, PathBuf},
+    sync::mpsc,
+    thread,
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
@@ -26,7 +29,7 @@ use aws_lc_rs::digest::{Context, SHA256};
 use countersign_proto::policy::v1::{Record, WatchSnapshotChunk};
 use prost::Message as _;
 
-use crate::{MalformedRevision, Revision, Unreadable, World};
+use crate::{MalformedRevision, Revision, Unreadable, World, arriving::Arriving, plain};
 
 const MAGIC: &[u8] = b"countersign kept snapshot 1\n";
 /// The name of the file in its folder.
@@ -35,7 +38,10 @@ const NEW_FILE: &str = "snapshot.new";
 /// What a chunk of the store's has at most.
 const MAX_CHUNK_BYTES: u32 = 16 << 20;
 const RECORDS_A_CHUNK: usize = 256;
+/// Chunks that are decoded, and not yet in the world.
+const CHUNKS_AHEAD: usize = 4;
 const DIGEST_BYTES: usize = 32;
+const UNREAD: &str = "a record cannot be read";
 
 /// Why a kept snapshot cannot be used, or not be kept.
 #[derive(Debug, thiserror::Error)]
@@ -98,11 +104,33 @@ pub type Changes = BTreeMap<String, Option<Record>>;
 /// When the file cannot be read, is none, or is damaged.
 pub fn read(folder: &Path) -> Result<Option<Kept>, Damaged> {
     let Some(mut reader) = Reader::open(folder)? else { return Ok(None) };
-    let (mut world, mut unreadable) = (World::default(), Vec::new());
-    while let Some(records) = reader.next()? {
-        unreadable.extend(records.iter().filter_map(|record| world.put(record).err()));
-    }
-    Ok(Some(Kept { stamp: reader.stamp()?, world, unreadable }))
+    let (chunks, arrived) = mpsc::sync_channel(CHUNKS_AHEAD);
+    let mut arriving = Arriving::default();
+    let mut unreadable = Vec::new();
+    let path = reader.path.clone();
+    // One thread reads and sums; this one makes a world of it.
+    let stamp = thread::scope(|scope| {
+        let reading = scope.spawn(move || {
+            while let Some(chunk) = reader.next_bytes()? {
+                // Nobody listens where a record cannot be read.
+                if chunks.send(chunk).is_err() {
+                    break;
+                }
+            }
+            reader.stamp()
+        });
+        for chunk in arrived {
+            for record in plain::chunk(&chunk).into_iter().flat_map(|chunk| chunk.records) {
+                let taken = arriving.take_bytes(record);
+                let not_read = || Damaged::Content { path: path.clone(), what: UNREAD };
+                unreadable.extend(taken.ok_or_else(not_read)?.err());
+            }
+        }
+        reading.join().unwrap_or_else(|panic| panic::resume_unwind(panic))
+    });
+    // Nothing of it is anybody's before the checksum was seen to hold.
+    let stamp = stamp?;
+    Ok(Some(Kept { stamp, world: arriving.finish(), unreadable }))
 }
 
 /// Writes a snapshot of the store's own, chunk by chunk as it arrives. It replaces what is kept when it is finished, and not before.
@@ -318,8 +346,8 @@ impl Reader {
         Ok(())
     }
 
-    /// The next records; none after the last. Nothing of them is to be believed before [`Self::stamp`].
-    fn next(&mut self) -> Result<Option<Vec<Record>>, Damaged> {
+    /// The next chunk; none after the last. Nothing of it is to be believed before [`Self::stamp`].
+    fn next_bytes(&mut self) -> Result<Option<Vec<u8>>, Damaged> {
         let mut length = [0; 4];
         self.fill(&mut length)?;
         let length = u32::from_be_bytes(length);
@@ -328,18 +356,23 @@ impl Reader {
         }
         let mut bytes = vec![0; usize::try_from(length).unwrap_or_default()];
         self.fill(&mut bytes)?;
-        let chunk = WatchSnapshotChunk::decode(bytes.as_slice());
-        let WatchSnapshotChunk { revision, first: _, last, records } =
-            chunk.map_err(|_| self.damaged("a chunk cannot be read"))?;
-        if self.revision.as_ref().is_some_and(|known| *known != revision) {
+        let chunk = plain::chunk(&bytes).ok_or_else(|| self.damaged("a chunk cannot be read"))?;
+        if self.revision.as_ref().is_some_and(|known| *known != chunk.revision) {
             return Err(self.damaged("its chunks are of different revisions"));
         }
-        self.revision = Some(revision);
-        match (last, records.is_empty()) {
-            (false, _) => Ok(Some(records)),
+        self.revision = Some(chunk.revision.to_owned());
+        match (chunk.last, chunk.records.is_empty()) {
+            (false, _) => Ok(Some(bytes)),
             (true, true) => Ok(None),
             (true, false) => Err(self.damaged("its end holds records")),
         }
+    }
+
+    /// The next records; none after the last. Nothing of them is to be believed before [`Self::stamp`].
+    fn next(&mut self) -> Result<Option<Vec<Record>>, Damaged> {
+        let Some(bytes) = self.next_bytes()? else { return Ok(None) };
+        let chunk = WatchSnapshotChunk::decode(bytes.as_slice());
+        Ok(Some(chunk.map_err(|_| self.damaged(UNREAD))?.records))
     }
 
     /// Called after the last chunk: whether the checksum holds, and then what the file says of itself.

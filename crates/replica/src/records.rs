@@ -1,7 +1,11 @@
 //! From the records that the store keeps to the entries that the evaluator reads. This is the only such place, for the store's own
 //! authorization too: two readings of one record would be two policies.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, HashMap},
+    fmt,
+    sync::Arc,
+};
 
 use countersign_evaluator::{
     Attached, PolicyType, Realm, Resolved, ResolvedPrincipals,
@@ -13,6 +17,8 @@ use countersign_evaluator::{
 use countersign_policy::{arn::AccountId, document::Document, parse};
 use countersign_proto::policy::v1::{self as proto};
 use countersign_token::{key::PublicKey, keyset::KeyRecord};
+
+use crate::plain::UserFields;
 
 /// A record that the evaluator cannot read. The store parses every document on the way in, so it means damage, or a newer store.
 #[derive(Debug, thiserror::Error)]
@@ -56,11 +62,21 @@ pub const FORMAT: u32 = 2;
 
 const PARTITION: &str = "aws";
 
-fn field(owner: &str, field: &'static str, value: &str) -> Unreadable {
-    Unreadable::Field { owner: owner.to_owned(), field, value: value.to_owned() }
+/// Whose record it is, as an error says it: made a text only then.
+#[derive(Clone, Copy)]
+struct Owner<'a>(&'static str, &'a str);
+
+impl fmt::Display for Owner<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}", self.0, self.1)
+    }
 }
 
-fn account_id(owner: &str, text: &str) -> Result<AccountId, Unreadable> {
+fn field(owner: impl fmt::Display, field: &'static str, value: &str) -> Unreadable {
+    Unreadable::Field { owner: owner.to_string(), field, value: value.to_owned() }
+}
+
+fn account_id(owner: impl fmt::Display, text: &str) -> Result<AccountId, Unreadable> {
     text.parse().map_err(|_| field(owner, "account_id", text))
 }
 
@@ -70,7 +86,10 @@ fn document(owner: &str, text: &str) -> Result<Arc<Document>, Unreadable> {
         .map_err(|error| Unreadable::Document { owner: owner.to_owned(), error: error.to_string() })
 }
 
-fn inline(owner: &str, policies: &[proto::InlinePolicy]) -> Result<Vec<Attached>, Unreadable> {
+fn inline(
+    owner: impl fmt::Display,
+    policies: &[proto::InlinePolicy],
+) -> Result<Vec<Attached>, Unreadable> {
     policies
         .iter()
         .map(|policy| {
@@ -84,6 +103,55 @@ fn inline(owner: &str, policies: &[proto::InlinePolicy]) -> Result<Vec<Attached>
             })
         })
         .collect()
+}
+
+/// One copy of each name, and of each list of names, that many users hold: for as long as many are read.
+#[derive(Default)]
+pub struct Shared {
+    names: HashMap<Box<str>, Name>,
+    /// Each text's length and the text, one after the other.
+    lists: HashMap<Box<[u8]>, Arc<[Name]>>,
+    looked_for: Vec<u8>,
+}
+
+/// Lists that are kept; what is attached together to one user alone need not be looked for again.
+const LISTS: usize = 65_536;
+
+impl Shared {
+    /// Every name, once.
+    pub fn names(&self) -> impl Iterator<Item = &Name> {
+        self.names.values()
+    }
+
+    /// The lists.
+    pub fn lists(&self) -> impl Iterator<Item = &Arc<[Name]>> {
+        self.lists.values()
+    }
+
+    fn name(&mut self, text: &str) -> Name {
+        if let Some(known) = self.names.get(text) {
+            return known.clone();
+        }
+        let name = Name::from(text);
+        self.names.insert(text.into(), name.clone());
+        name
+    }
+
+    fn list(&mut self, texts: &[&str]) -> Arc<[Name]> {
+        self.looked_for.clear();
+        for text in texts {
+            self.looked_for.extend_from_slice(&text.len().to_le_bytes());
+            self.looked_for.extend_from_slice(text.as_bytes());
+        }
+        if let Some(known) = self.lists.get(self.looked_for.as_slice()) {
+            return Arc::clone(known);
+        }
+        let list: Arc<[Name]> = texts.iter().map(|text| self.name(text)).collect();
+        if self.lists.len() < LISTS {
+            self.lists.insert(self.looked_for.as_slice().into(), Arc::clone(&list));
+        }
+        list
+    }
 }
 
 fn attached(arns: &[String]) -> Vec<Name> {
@@ -169,18 +237,58 @@ pub fn resource_policy(
 /// # Errors
 /// When a document does not parse, or the account is none.
 pub fn user(record: &proto::UserRecord) -> Result<UserEntry, Unreadable> {
-    let owner = format!("user {}", record.user_name);
+    user_of_many(record, &mut Shared::default())
+}
+
+/// A user, whose names are those that others hold.
+///
+/// # Errors
+/// As [`user`].
+pub fn user_of_many(
+    record: &proto::UserRecord,
+    shared: &mut Shared,
+) -> Result<UserEntry, Unreadable> {
+    let fields = UserFields {
+        account_id: &record.account_id,
+        path: &record.path,
+        user_name: &record.user_name,
+        user_id: &record.user_id,
+        attached_policy_arns: texts(&record.attached_policy_arns),
+        group_ids: texts(&record.group_ids),
+        permissions_boundary_arn: &record.permissions_boundary_arn,
+    };
+    let owner = Owner("user", &record.user_name);
     Ok(UserEntry {
-        account: account_id(&owner, &record.account_id)?,
-        partition: Name::from(PARTITION),
-        path: Name::from(record.path.as_str()),
-        name: record.user_name.as_str().into(),
-        unique_id: record.user_id.as_str().into(),
-        inline: inline(&owner, &record.inline_policies)?.into(),
-        attached: attached(&record.attached_policy_arns).into(),
-        boundary: boundary(&record.permissions_boundary_arn),
+        inline: inline(owner, &record.inline_policies)?.into(),
         tags: tags(&record.tags),
-        groups: record.group_ids.iter().map(|id| Name::from(id.as_str())).collect(),
+        ..plain_user(&fields, shared)?
+    })
+}
+
+fn texts(list: &[String]) -> Vec<&str> {
+    list.iter().map(String::as_str).collect()
+}
+
+/// A user without inline policies and tags.
+///
+/// # Errors
+/// When the account is none.
+pub(crate) fn plain_user(
+    fields: &UserFields<'_>,
+    shared: &mut Shared,
+) -> Result<UserEntry, Unreadable> {
+    let boundary = fields.permissions_boundary_arn;
+    Ok(UserEntry {
+        account: account_id(Owner("user", fields.user_name), fields.account_id)?,
+        partition: shared.name(PARTITION),
+        path: shared.name(fields.path),
+        name: fields.user_name.into(),
+        unique_id: fields.user_id.into(),
+        inline: Box::default(),
+        attached: shared.list(&fields.attached_policy_arns),
+        boundary: (!boundary.is_empty()).then(|| shared.name(boundary)),
+        tags: BTreeMap::new(),
+        groups: fields.group_ids.iter().map(|id| shared.name(id)).collect(),
     })
 }
 

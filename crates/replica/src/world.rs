@@ -13,7 +13,7 @@ use countersign_token::keyset::KeySet;
 
 use crate::{
     Digest,
-    records::{self, Unreadable},
+    records::{self, Shared, Unreadable},
 };
 
 /// All that a follower has been told. Cloning shares structure.
@@ -27,7 +27,7 @@ pub struct World {
     /// The `jti` of each.
     revoked: imbl::HashSet<String>,
     /// What each stored key stands for, so that a deletion, which names the key alone, takes the right thing away.
-    held: imbl::HashMap<Box<str>, Told>,
+    held: imbl::OrdMap<Box<str>, Told>,
     /// Over the keys and versions of `held`.
     digest: Digest,
 }
@@ -101,6 +101,31 @@ impl World {
     #[must_use]
     pub fn digest(&self) -> Digest {
         self.digest
+    }
+
+    /// Takes in users that were read already, with the keys and versions of their records, in the order of the keys. None of the keys is
+    /// held.
+    pub(crate) fn put_users(&mut self, records: Vec<(Box<str>, u64)>, users: Vec<Arc<UserEntry>>) {
+        self.snapshot.put_users(&users);
+        let mut between = Vec::with_capacity(records.len() / 2);
+        for (number, ((key, version), user)) in records.into_iter().zip(users).enumerate() {
+            self.digest.add(version, key.as_bytes());
+            let told = Told { held: Held::User(user), version };
+            // A tree to whose end is added leaves every leaf half full; those between go into the other halves.
+            if number % 2 == 0 {
+                self.held.insert(key, told);
+            } else {
+                between.push((key, told));
+            }
+        }
+        for (key, told) in between {
+            self.held.insert(key, told);
+        }
+    }
+
+    /// Takes these as the one copy of each name and list of names that users hold.
+    pub(crate) fn share(&mut self, shared: &Shared) {
+        self.snapshot.share(shared.names(), shared.lists());
     }
 
     /// Takes a record in, in place of what was held under its key.

@@ -14,7 +14,7 @@ use countersign_load::{
     measure::{self, Bench, CLIENT_CORE, Figures, Rpc},
     orders::Orders,
     picture::{Line, svg},
-    process,
+    process::{self, Process},
     report::{count, median, megabytes, microseconds, table},
     serve::{self, DecisionArgs, EchoArgs},
 };
@@ -35,6 +35,8 @@ enum Command {
     Picture(PictureArgs),
     /// Everything that BENCHMARKS.md of the decision service has, in some minutes: rates, growth, memory, starts, and the picture.
     All(AllArgs),
+    /// Starts alone: from the store, and from the kept snapshot, with the store there and away.
+    Starts(StartsArgs),
     /// One server alone, for a profiler: prints the process's id, and asks until the time is over.
     Hold(HoldArgs),
     /// A server process (started by this program itself).
@@ -88,6 +90,13 @@ struct AllArgs {
 }
 
 #[derive(clap::Args)]
+struct StartsArgs {
+    /// Users in the store.
+    #[arg(long, default_value_t = 1_000_000)]
+    principals: usize,
+}
+
+#[derive(clap::Args)]
 struct HoldArgs {
     /// Users in the store.
     #[arg(long, default_value_t = 10_000)]
@@ -108,6 +117,9 @@ fn main() -> ExitCode {
         Command::Rates(args) => on_runtime(rates(args)),
         Command::Picture(args) => on_runtime(picture(args.principals, &args.out)),
         Command::All(args) => on_runtime(all(args)),
+        Command::Starts(StartsArgs { principals }) => {
+            kept(principals).map(|told| println!("{told}"))
+        }
         Command::Hold(args) => on_runtime(hold(args)),
         Command::ServeDecision(args) => serve::decision(args),
         Command::ServeEcho(args) => serve::echo(args),
@@ -281,18 +293,31 @@ fn kept(principals: usize) -> Result<String, Failed> {
         std::thread::sleep(Duration::from_millis(50));
     }
     let written = std::fs::metadata(&file).map_err(Failed::of("the kept snapshot"))?.len();
+    let mut rows = vec![started("from the store, which it keeps", &first)];
     drop(first);
-    let with = measure::follower(&store.origin, core, Some(folder.path()))?.started_in;
-    drop(store);
+    let with = measure::follower(&store.origin, core, Some(folder.path()))?;
+    rows.push(started("from what was kept, the store there", &with));
+    drop((with, store));
     // Nobody listens at the port of nobody.
-    let without = measure::follower("http://127.0.0.1:1", core, Some(folder.path()))?.started_in;
+    let without = measure::follower("http://127.0.0.1:1", core, Some(folder.path()))?;
+    rows.push(started("from what was kept, the store away", &without));
     Ok(format!(
-        "{} principals, {} on disk: {:.1} s while the store answers, {:.1} s without it, of which three are spent waiting for its word.\n",
+        "{} principals, {} on disk. A start without the store gives it three seconds to come, of which reading has what it takes but the last one.\n\n{}",
         whole(principals),
         megabytes(written),
-        with.as_secs_f64(),
-        without.as_secs_f64()
+        table(&["start", "first answer", "CPU", "memory", "at most"], &rows)
     ))
+}
+
+fn started(how: &str, process: &Process) -> Vec<String> {
+    let (resident, highest) = process.memory();
+    vec![
+        how.to_owned(),
+        format!("{:.1} s", process.started_in.as_secs_f64()),
+        format!("{:.1} s", process.cpu().as_secs_f64()),
+        megabytes(resident),
+        megabytes(highest),
+    ]
 }
 
 fn row(rpc: Rpc, streams: usize, echo: &Figures, ours: &Figures) -> Vec<String> {

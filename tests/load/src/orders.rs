@@ -68,26 +68,33 @@ impl Orders {
         self.workload.principals
     }
 
-    /// Everything that a follower is told, one by one: a million of them need not stand in memory.
+    /// Everything that a follower is told, one by one, in the order of the keys, as a store does: a million of them need not stand in
+    /// memory.
     pub fn records(&self) -> impl Iterator<Item = Record> + '_ {
         let account = Kind::Account(AccountRecord {
             account_id: ACCOUNT.to_owned(),
             operator: true,
             ..Default::default()
         });
-        let first = [
-            record(format!("account/{ACCOUNT}"), account),
-            self.signing_key(),
-            record(format!("role/{ACCOUNT}/checker"), Kind::Role(checker())),
-        ];
-        let policies = self.workload.policies.iter().enumerate().map(managed);
+        let account = record(format!("account/{ACCOUNT}"), account);
+        let checker = record(format!("role/{ACCOUNT}/checker"), Kind::Role(checker()));
+        let policies = &self.workload.policies;
+        let policies = in_order_of_digits(policies.len())
+            .filter_map(|number| Some(managed((number, policies.get(number)?))));
         let by_shard = std::rc::Rc::new(self.policies_of_shards());
         let of_roles = std::rc::Rc::clone(&by_shard);
-        let roles = (0..self.shards()).map(move |shard| role(shard, attached(&of_roles, shard)));
         let shards = self.shards();
-        let users = (0..self.principals)
+        let roles =
+            in_order_of_digits(shards).map(move |shard| role(shard, attached(&of_roles, shard)));
+        let users = in_order_of_digits(self.principals)
             .map(move |number| user(number, attached(&by_shard, number % shards)));
-        first.into_iter().chain(policies).chain(roles).chain(users)
+        [account]
+            .into_iter()
+            .chain(policies)
+            .chain([checker])
+            .chain(roles)
+            .chain([self.signing_key()])
+            .chain(users)
     }
 
     fn policies_of_shards(&self) -> Vec<Vec<usize>> {
@@ -247,6 +254,27 @@ fn question(query: &Query, subject: authorize_request::Subject, by: By) -> Autho
     }
 }
 
+/// The numbers below `end`, in the order of their decimal texts: 0, 1, 10, 100, 101, … 2, 20, …
+fn in_order_of_digits(end: usize) -> impl Iterator<Item = usize> {
+    let after = move |number: &usize| {
+        let mut next = *number;
+        if next > 0 && next * 10 < end {
+            return Some(next * 10);
+        }
+        // The last with these first digits goes on with the digit before.
+        while next % 10 == 9 || next + 1 >= end {
+            next /= 10;
+            if next == 0 {
+                return None;
+            }
+        }
+        Some(next + 1)
+    };
+    let zero = (end > 0).then_some(0);
+    let rest = std::iter::successors((end > 1).then_some(1), after);
+    zero.into_iter().chain(rest)
+}
+
 fn resource(path: &str) -> String {
     format!("arn:aws:order:eu-west-1:{ACCOUNT}:{path}")
 }
@@ -343,5 +371,22 @@ fn plain_role(role_name: String, role_id: String) -> RoleRecord {
         assume_role_policy_document: r#"{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Principal":{"Service":"ec2.amazonaws.com"},"Action":"sts:AssumeRole"}]}"#.to_owned(),
         max_session_duration: 3600,
         ..Default::default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn records_come_in_the_order_of_their_keys() {
+        for end in [0, 1, 2, 9, 10, 11, 100, 101, 999, 1234] {
+            let mut expected: Vec<usize> = (0..end).collect();
+            expected.sort_by_key(ToString::to_string);
+            assert_eq!(in_order_of_digits(end).collect::<Vec<_>>(), expected);
+        }
+        let orders = Orders::new(1234, 0).expect("a key");
+        let keys: Vec<String> = orders.records().map(|record| record.key).collect();
+        assert!(keys.is_sorted() && keys.len() > 1234);
     }
 }

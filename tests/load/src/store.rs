@@ -12,7 +12,8 @@ use std::{
 };
 
 use countersign_proto::policy::v1::{
-    WatchHeartbeat, WatchRequest, WatchResponse, WatchSnapshotChunk, watch_response::Event,
+    WatchHeartbeat, WatchRequest, WatchResponse, WatchSnapshotChunk, watch_request,
+    watch_response::Event,
 };
 use tokio::{
     net::TcpListener,
@@ -72,33 +73,42 @@ impl StandIn {
 #[derive(Clone)]
 struct Watched(Arc<Orders>);
 
-/// A snapshot, then heartbeats. Ends when nobody listens.
-fn follow(orders: Arc<Orders>, responses: mpsc::Sender<Result<WatchResponse, Status>>) {
-    let send = move |event| {
-        let response = WatchResponse { event: Some(event) };
-        responses.blocking_send(Ok(response)).is_ok()
-    };
+/// Whether somebody listened to the end.
+fn snapshot(orders: &Orders, send: &impl Fn(Event) -> bool) -> bool {
     let mut records = orders.records().peekable();
     let mut first = true;
-    loop {
+    while records.peek().is_some() {
         let chunk: Vec<_> = records.by_ref().take(CHUNK_RECORDS).collect();
         let last = records.peek().is_none();
         let chunk =
             WatchSnapshotChunk { revision: REVISION.to_owned(), first, last, records: chunk };
         if !send(Event::SnapshotChunk(chunk)) {
-            return;
-        }
-        if last {
-            break;
+            return false;
         }
         first = false;
     }
+    true
+}
+
+/// A snapshot, for whoever does not hold one, then heartbeats. Ends when nobody listens.
+fn follow(
+    orders: &Orders,
+    holds_all: bool,
+    responses: mpsc::Sender<Result<WatchResponse, Status>>,
+) {
+    let send = move |event| {
+        let response = WatchResponse { event: Some(event) };
+        responses.blocking_send(Ok(response)).is_ok()
+    };
+    if !holds_all && !snapshot(orders, &send) {
+        return;
+    }
     loop {
-        std::thread::sleep(Duration::from_secs(1));
         let beat = WatchHeartbeat { revision: REVISION.to_owned(), digest: None };
         if !send(Event::Heartbeat(beat)) {
             return;
         }
+        std::thread::sleep(Duration::from_secs(1));
     }
 }
 
@@ -117,12 +127,17 @@ impl Service<http::Request<Body>> for Watched {
 
     fn call(&mut self, request: http::Request<Body>) -> Self::Future {
         let orders = Arc::clone(&self.0);
-        let watch = tower::service_fn(move |_: tonic::Request<Streaming<WatchRequest>>| {
+        let watch = tower::service_fn(move |asked: tonic::Request<Streaming<WatchRequest>>| {
             let orders = Arc::clone(&orders);
             async move {
+                let holds_all = match asked.into_inner().message().await?.and_then(|it| it.request)
+                {
+                    Some(watch_request::Request::Start(start)) => start.revision == REVISION,
+                    Some(watch_request::Request::Ack(_)) | None => false,
+                };
                 let (sender, receiver) = mpsc::channel(4);
                 // A thread of its own: the snapshot of a million is made while it is sent.
-                std::thread::spawn(move || follow(orders, sender));
+                std::thread::spawn(move || follow(&orders, holds_all, sender));
                 Ok::<Response<Events>, Status>(Response::new(ReceiverStream::new(receiver)))
             }
         });

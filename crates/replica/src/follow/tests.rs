@@ -2,6 +2,7 @@ use countersign_proto::policy::v1::{Record, WatchDigest};
 use watch_response::Event;
 
 use super::*;
+use crate::{Behind, kept::Stamp};
 
 fn chunk(revision: &str, first: bool, last: bool) -> Event {
     let revision = revision.to_owned();
@@ -17,10 +18,25 @@ fn heartbeat(revision: &str) -> Event {
     Event::Heartbeat(WatchHeartbeat { revision: revision.to_owned(), digest: None })
 }
 
+/// As a stream does it.
+fn apply_to(
+    follower: &Follower,
+    arriving: &mut Arriving,
+    event: Event,
+) -> Result<Option<Revision>, Broken> {
+    Ok(match follower.apply(arriving, event)? {
+        Applied::Reached(revision) => Some(revision),
+        Applied::InPart => None,
+        Applied::Whole(revision) => {
+            Some(follower.whole(revision, std::mem::take(arriving).finish()))
+        }
+    })
+}
+
 /// A replica at `aaaa:5`, and what fills it.
 fn replica() -> (Replica, Follower) {
     let (replica, follower) = Replica::new("test", &[]);
-    follower.apply(&mut World::default(), chunk("aaaa:5", true, true)).unwrap();
+    apply_to(&follower, &mut Arriving::default(), chunk("aaaa:5", true, true)).unwrap();
     (replica, follower)
 }
 
@@ -31,9 +47,9 @@ fn l1_only_what_is_applied_makes_the_snapshot_younger() {
     let check = |events: Vec<Event>, younger: bool| {
         let (replica, follower) = replica();
         std::thread::sleep(LONG);
-        let mut arriving = World::default();
+        let mut arriving = Arriving::default();
         let outcomes: Vec<_> =
-            events.into_iter().map(|event| follower.apply(&mut arriving, event)).collect();
+            events.into_iter().map(|event| apply_to(&follower, &mut arriving, event)).collect();
         assert_eq!(replica.age() < LONG, younger, "{outcomes:?}");
     };
     check(vec![heartbeat("aaaa:5")], true);
@@ -73,8 +89,8 @@ fn a_missed_change_is_found_out_and_mended_by_a_snapshot() {
         let revision = revision.to_owned();
         Event::Change(WatchChange { revision, put, deleted: Vec::new() })
     };
-    let mut arriving = World::default();
-    let mut apply = |event| follower.apply(&mut arriving, event);
+    let mut arriving = Arriving::default();
+    let mut apply = |event| apply_to(&follower, &mut arriving, event);
     apply(put("aaaa:6", "user/a", 6)).unwrap();
     apply(put("aaaa:7", "user/b", 7)).unwrap();
     apply(counted("aaaa:7", &[(6, "user/a"), (7, "user/b")])).unwrap();
@@ -145,16 +161,16 @@ fn whatever_a_proxy_does_is_found_out_at_the_next_heartbeat() {
                 3 => log.get(log.len() / 2).cloned().into_iter().chain([event]).collect(),
                 _ => [event].into_iter().chain(late.pop()).collect(),
             };
-            let mut arriving = World::default();
+            let mut arriving = Arriving::default();
             let mut outcomes: Vec<_> = sent
                 .into_iter()
-                .map(|change| follower.apply(&mut arriving, Event::Change(change)))
+                .map(|change| apply_to(&follower, &mut arriving, Event::Change(change)))
                 .collect();
             let records: Vec<(u64, &str)> =
                 truth.iter().map(|(key, version)| (*version, key.as_str())).collect();
             let beat = || counted(&format!("aaaa:{number}"), &records);
             if number % 5 == 0 {
-                outcomes.push(follower.apply(&mut arriving, beat()));
+                outcomes.push(apply_to(&follower, &mut arriving, beat()));
             }
             // A stream that broke goes on from what is held, or with a snapshot.
             while let Some(Err(error)) = outcomes.into_iter().find(Result::is_err) {
@@ -169,7 +185,7 @@ fn whatever_a_proxy_does_is_found_out_at_the_next_heartbeat() {
                         last: true,
                         records: records.collect(),
                     };
-                    vec![follower.apply(&mut arriving, Event::SnapshotChunk(snapshot))]
+                    vec![apply_to(&follower, &mut arriving, Event::SnapshotChunk(snapshot))]
                 } else {
                     let from: Revision = from.parse().unwrap();
                     let number = |change: &WatchChange| {
@@ -177,11 +193,11 @@ fn whatever_a_proxy_does_is_found_out_at_the_next_heartbeat() {
                     };
                     let after = log.iter().filter(|change| number(change) > from.number);
                     let apply = |change: &WatchChange| {
-                        follower.apply(&mut World::default(), Event::Change(change.clone()))
+                        apply_to(&follower, &mut Arriving::default(), Event::Change(change.clone()))
                     };
                     after.map(apply).collect()
                 };
-                outcomes.push(follower.apply(&mut arriving, beat()));
+                outcomes.push(apply_to(&follower, &mut arriving, beat()));
             }
             if number % 5 == 0 {
                 let Event::Heartbeat(WatchHeartbeat { digest, .. }) = beat() else { continue };
@@ -207,7 +223,7 @@ fn seconds_ago(seconds: u64) -> u64 {
 }
 
 fn shown(replica: &Replica) -> String {
-    replica.now().map_or_else(|error| error.to_string(), |view| view.revision.to_string())
+    replica.now().map_or_else(|error| error.to_string(), |view| view.revision().to_string())
 }
 
 /// What was kept is shown once the store has said all that happened since, or stays away; never in between.
@@ -218,17 +234,17 @@ fn what_was_kept_waits_for_the_store() {
         let (replica, follower) = Replica::new("test", &[]);
         follower.found(kept("aaaa:5", seconds_ago(600)));
         assert_eq!((shown(&replica).as_str(), follower.resume_at().as_str()), (nothing, "aaaa:5"));
-        let mut arriving = World::default();
+        let mut arriving = Arriving::default();
         for event in events {
             // What is refused breaks the stream, and leaves what is there.
-            let _ = follower.apply(&mut arriving, event);
+            let _ = apply_to(&follower, &mut arriving, event);
         }
         assert_eq!(shown(&replica), caught_up);
         follower.fall_back();
         assert_eq!(shown(&replica), fallen_back);
         assert_eq!(replica.is_kept(), is_kept);
         assert_eq!(replica.age() >= Duration::from_secs(600), is_kept);
-        follower.apply(&mut arriving, heartbeat("aaaa:9")).ok();
+        apply_to(&follower, &mut arriving, heartbeat("aaaa:9")).ok();
     };
     check(vec![], nothing, "aaaa:5", true);
     check(vec![heartbeat("aaaa:5")], "aaaa:5", "aaaa:5", false);
@@ -252,7 +268,7 @@ fn what_is_too_old_is_not_shown() {
         let stale = matches!(replica.now(), Err(Behind::Stale { .. }));
         assert_eq!((!stale, replica.held().is_some()), (shown, true));
         // The store is heard.
-        follower.apply(&mut World::default(), heartbeat("aaaa:5")).unwrap();
+        apply_to(&follower, &mut Arriving::default(), heartbeat("aaaa:5")).unwrap();
         assert!(replica.now().is_ok());
     };
     check(seconds_ago(100), true);
@@ -268,12 +284,12 @@ fn what_is_held_is_kept() {
     let (replica, follower) = Replica::new("test", &[]);
     let follower = follower.keep_in_every(folder.path(), Duration::ZERO);
     assert_eq!(follower.resume_at(), "");
-    let mut arriving = World::default();
-    follower.apply(&mut arriving, chunk("aaaa:5", true, true)).unwrap();
+    let mut arriving = Arriving::default();
+    apply_to(&follower, &mut arriving, chunk("aaaa:5", true, true)).unwrap();
     let reaches = |revision: &str| {
         for _ in 0..500 {
             // While one is being made, the next waits for the next word of the store's.
-            follower.apply(&mut World::default(), heartbeat(revision)).unwrap();
+            apply_to(&follower, &mut Arriving::default(), heartbeat(revision)).unwrap();
             if replica.on_disk().is_some_and(|stamp| stamp.revision.to_string() == revision) {
                 return;
             }
@@ -282,20 +298,20 @@ fn what_is_held_is_kept() {
         panic!("{revision} was not kept");
     };
     reaches("aaaa:5");
-    follower.apply(&mut arriving, change("aaaa:6")).unwrap();
+    apply_to(&follower, &mut arriving, change("aaaa:6")).unwrap();
     reaches("aaaa:6");
     assert_eq!(follower.resume_at(), "aaaa:6");
     // It cannot be made newer: a whole one is asked for.
     std::fs::write(folder.path().join(kept::FILE), "x").unwrap();
     for number in 7..500 {
-        follower.apply(&mut arriving, heartbeat(&format!("aaaa:{number}"))).unwrap();
+        apply_to(&follower, &mut arriving, heartbeat(&format!("aaaa:{number}"))).unwrap();
         if follower.resume_at().is_empty() {
             break;
         }
         std::thread::sleep(Duration::from_millis(10));
     }
     assert_eq!(follower.resume_at(), "");
-    follower.apply(&mut arriving, chunk("aaaa:900", true, true)).unwrap();
+    apply_to(&follower, &mut arriving, chunk("aaaa:900", true, true)).unwrap();
     reaches("aaaa:900");
     assert!(kept::read(folder.path()).unwrap().is_some());
 }
@@ -320,7 +336,7 @@ async fn l7_a_revision_of_another_store_is_waited_for() {
     // A restore arrives while the question waits.
     let arrives = async {
         tokio::time::sleep(SHORT).await;
-        follower.apply(&mut World::default(), chunk("bbbb:1", true, true)).unwrap();
+        apply_to(&follower, &mut Arriving::default(), chunk("bbbb:1", true, true)).unwrap();
     };
     let (view, ()) = tokio::join!(replica.at_least("bbbb:1", Duration::from_secs(10)), arrives);
     assert_eq!(view.ok().unwrap().revision().to_string(), "bbbb:1");
