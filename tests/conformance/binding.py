@@ -17,6 +17,7 @@ import urllib.parse
 TEXTS = {
     "subject_token", "subject_token_type", "actor_token", "actor_token_type", "role_arn", "role_session_name", "audience",
     "scope", "policy", "external_id", "source_identity", "requested_token_type", "client_key_thumbprint",
+    "may_act",
 }
 LISTS = {"policy_arns", "tags", "transitive_tag_keys"}
 

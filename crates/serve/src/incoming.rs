@@ -12,6 +12,8 @@ use std::{
     time::Duration,
 };
 
+use aws_lc_rs::digest::{SHA256, digest};
+use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::{TcpListener, TcpStream},
@@ -41,6 +43,7 @@ const REFUSED: Duration = Duration::from_millis(50);
 pub struct Peer {
     tcp: TcpConnectInfo,
     spiffe_id: Option<Arc<str>>,
+    certificate: Option<Arc<str>>,
 }
 
 impl Peer {
@@ -56,10 +59,17 @@ impl Peer {
         self.spiffe_id.as_deref()
     }
 
+    /// Its certificate, which one of our authorities signed, as tokens are bound to it (`x5t#S256`, RFC 8705 section 3.1): the SHA-256 of
+    /// the DER, base64url without padding. From the TLS session alone, never from a header (ATTACKS 80).
+    #[must_use]
+    pub fn certificate(&self) -> Option<&Arc<str>> {
+        self.certificate.as_ref()
+    }
+
     #[cfg(test)]
     pub(crate) fn with_spiffe_id(id: &str) -> Self {
         let tcp = TcpConnectInfo { local_addr: None, remote_addr: None };
-        Self { tcp, spiffe_id: Some(id.into()) }
+        Self { tcp, spiffe_id: Some(id.into()), certificate: None }
     }
 }
 
@@ -79,7 +89,7 @@ enum Transport {
 
 impl Connection {
     fn plain(stream: TcpStream, counted: Option<Counted>) -> Self {
-        let peer = Peer { tcp: stream.connect_info(), spiffe_id: None };
+        let peer = Peer { tcp: stream.connect_info(), spiffe_id: None, certificate: None };
         Self { stream: Transport::Plain(stream), peer, _counted: counted }
     }
 
@@ -89,6 +99,7 @@ impl Connection {
         let peer = Peer {
             tcp: socket.connect_info(),
             spiffe_id: certificate.and_then(|certificate| tls::id_in(certificate)),
+            certificate: certificate.map(|certificate| thumbprint(certificate)),
         };
         Self { stream: Transport::Tls(Box::new(stream)), peer, _counted: counted }
     }
@@ -225,6 +236,10 @@ impl Source {
             },
         }
     }
+}
+
+fn thumbprint(certificate: &[u8]) -> Arc<str> {
+    URL_SAFE_NO_PAD.encode(digest(&SHA256, certificate)).into()
 }
 
 async fn shake_hands(

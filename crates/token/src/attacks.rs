@@ -276,7 +276,7 @@ fn attack_65_66_issuers() {
 #[test]
 fn attack_67_claims_that_are_not_ours() {
     let key = SigningKey::generate().unwrap();
-    for name in ["request_tags", "Act", "CNF", "scopes", "may_act", "nbf", "auth_time", "Sub", "x"]
+    for name in ["request_tags", "Act", "CNF", "scopes", "May_Act", "nbf", "auth_time", "Sub", "x"]
     {
         let error = refusal(&with_claims(&key, |c| c[name] = json!(NOW - 60)), &key);
         assert!(
@@ -296,7 +296,7 @@ fn attack_67_claims_that_are_not_ours() {
         );
     }
     // Parts of a session that contradict each other, and other spellings of what is absent.
-    let contradictory: [fn(&mut Value); 20] = [
+    let contradictory: [fn(&mut Value); 26] = [
         |c| c["scope"] = json!(""),
         |c| c["scope"] = json!(["s3:Get"]),
         |c| c["scope"] = Value::Null,
@@ -307,6 +307,12 @@ fn attack_67_claims_that_are_not_ours() {
         |c| c["act"] = json!({ "sub": "arn:x" }),
         |c| c["act"] = json!({ "sub": "arn:x", "client_id": "AROA:x", "iss": "x" }),
         |c| c["act"] = serde_json::to_value(samples::actors(5)).unwrap(),
+        |c| c["may_act"] = json!({}),
+        |c| c["may_act"] = json!("arn:x"),
+        |c| c["may_act"] = json!({ "iss": samples::ISSUER }),
+        |c| c["may_act"] = json!({ "sub": "arn:x" }),
+        |c| c["may_act"] = json!({ "iss": samples::ISSUER, "sub": "" }),
+        |c| c["may_act"] = json!({ "iss": samples::ISSUER, "sub": "arn:x", "aud": "orders" }),
         |c| c["countersign"]["narrowings"] = json!([[]]),
         |c| c["sub"] = json!("arn:aws:sts::111122223333:assumed-role/Admin/alice@example.com"),
         |c| c["client_id"] = json!("AROAOTHER:alice@example.com"),

@@ -33,6 +33,7 @@ pub struct BoundRequest {
     pub source_identity: String,
     pub requested_token_type: String,
     pub client_key_thumbprint: String,
+    pub may_act: String,
 }
 
 /// A session tag. Its value is part of the binding even if empty.
@@ -102,6 +103,7 @@ impl BoundRequest {
             source_identity,
             requested_token_type,
             client_key_thumbprint,
+            may_act,
         } = self;
         let fields = [
             ("subject_token_type", text(subject_token_type)),
@@ -122,6 +124,7 @@ impl BoundRequest {
             ("source_identity", text(source_identity)),
             ("requested_token_type", text(requested_token_type)),
             ("client_key_thumbprint", text(client_key_thumbprint)),
+            ("may_act", text(may_act)),
         ];
         fields.into_iter().filter_map(|(name, value)| value.map(|value| (name, value))).collect()
     }
@@ -170,7 +173,7 @@ mod tests {
 
     #[test]
     fn every_field_changes_the_binding() {
-        let changes: [fn(&mut BoundRequest); 20] = [
+        let changes: [fn(&mut BoundRequest); 21] = [
             |r| r.subject_token_type.push('x'),
             |r| r.actor_token_type.push('x'),
             |r| r.role_arn.push('x'),
@@ -189,6 +192,7 @@ mod tests {
             |r| r.source_identity.push('x'),
             |r| r.requested_token_type.push('x'),
             |r| r.client_key_thumbprint.push('x'),
+            |r| r.may_act.push('x'),
             |_| {},
             |r| r.transitive_tag_keys = vec![String::new()],
         ];

@@ -11,6 +11,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::mint::MintError;
 
+mod actor;
+
+pub use actor::{Actor, MAX_ACTORS, MayAct};
+
 /// The claims of a token. Times are whole seconds since 1970. What is unknown is refused: a claim that a reader ignored
 /// could have been the one that narrows the session.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -40,6 +44,9 @@ pub struct Claims {
     /// Who acts for the session (RFC 8693 section 4.1); for the record, and never a right.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub act: Option<Actor>,
+    /// Who alone may act for the session (RFC 8693 section 4.4).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub may_act: Option<MayAct>,
     #[serde(rename = "countersign")]
     pub session: Session,
 }
@@ -114,35 +121,6 @@ impl Confirmation {
     }
 }
 
-/// Who acts for a session: another session of Countersign's.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Actor {
-    /// The session's ARN.
-    pub sub: String,
-    /// Its unique form, `ROLE_ID:SESSION`.
-    pub client_id: String,
-    /// Who acted before.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub act: Option<Box<Actor>>,
-}
-
-impl Actor {
-    /// How many have acted.
-    pub fn depth(&self) -> usize {
-        std::iter::successors(Some(self), |actor| actor.act.as_deref()).count()
-    }
-
-    fn is_well_formed(&self) -> bool {
-        self.depth() <= MAX_ACTORS
-            && std::iter::successors(Some(self), |actor| actor.act.as_deref())
-                .all(|actor| !actor.sub.is_empty() && !actor.client_id.is_empty())
-    }
-}
-
-/// How many may act for a session, one after the other.
-pub const MAX_ACTORS: usize = 4;
-
 /// How many times a token may be exchanged on, each result for the next.
 pub const MAX_PARENTS: usize = 8;
 
@@ -191,8 +169,18 @@ impl Claims {
     ) -> Result<Claims, MintError> {
         let (sub, client_id) = (session.arn(), session.unique_form());
         let jti = jti()?;
-        let (scope, cnf, act) = (None, None, None);
-        Ok(Claims { iss, sub, aud, exp, iat, jti, client_id, scope, cnf, act, session })
+        let (scope, cnf, act, may_act) = (None, None, None, None);
+        Ok(Claims { iss, sub, aud, exp, iat, jti, client_id, scope, cnf, act, may_act, session })
+    }
+
+    /// Whether the token may be exchanged by `actor`, or, without one, by whoever holds it: a token that says who may act for it is
+    /// nobody else's to exchange (RFC 8693 section 4.4).
+    pub fn may_be_exchanged_by(&self, actor: Option<&Claims>) -> bool {
+        match (&self.may_act, actor) {
+            (None, _) => true,
+            (Some(_), None) => false,
+            (Some(may_act), Some(actor)) => may_act.is(actor),
+        }
     }
 
     /// The name of the first claim that is empty, or that contradicts another. Minting and verifying both ask.
@@ -216,6 +204,7 @@ impl Claims {
             ("scope", self.scope.as_deref().is_none_or(is_scope)),
             ("cnf", self.cnf.as_ref().is_none_or(|cnf| is_sha256(cnf.thumbprint()))),
             ("act", self.act.as_ref().is_none_or(Actor::is_well_formed)),
+            ("may_act", self.may_act.as_ref().is_none_or(MayAct::is_well_formed)),
             (
                 "narrowings",
                 session.narrowings.len() <= MAX_PARENTS

@@ -32,7 +32,7 @@ mod robustness;
 mod samples;
 
 pub use binding::{Binding, BoundRequest, BoundTag};
-pub use claims::{Actor, Caller, Claims, Confirmation, Realm, Session};
+pub use claims::{Actor, Caller, Claims, Confirmation, MayAct, Realm, Session};
 pub use dpop::{DpopError, ProvenKey};
 pub use key::{KeyError, PublicKey, SigningKey, jwks};
 pub use keyset::{KeyRecord, KeySet};

@@ -184,6 +184,16 @@ impl SignedToken {
         &self.claims.aud
     }
 
+    /// Whether it may be exchanged by `actor`, or, without one, by whoever holds it; see [`Claims::may_be_exchanged_by`].
+    pub fn may_be_exchanged_by(&self, actor: Option<&SignedToken>) -> bool {
+        self.claims.may_be_exchanged_by(actor.map(|actor| actor.claims.as_ref()))
+    }
+
+    /// What it is bound to.
+    pub fn confirmation(&self) -> Option<&Confirmation> {
+        self.claims.cnf.as_ref()
+    }
+
     /// Whether it is bound to a key.
     pub fn is_bound(&self) -> bool {
         self.claims.cnf.is_some()

@@ -357,6 +357,9 @@ pub struct ProofArgs {
     /// The key that the token is bound to: a DPoP key's RFC 7638 thumbprint, or `x5t#S256:` and a certificate's
     #[arg(long, value_name = "THUMBPRINT")]
     pub client_key_thumbprint: Option<String>,
+    /// Who alone may act for the session: a session's ARN, or `<role id>:<session>`
+    #[arg(long, value_name = "SESSION")]
+    pub may_act: Option<String>,
     /// Make the presigned form (a GET whose signature is in the query) instead of the header-signed one
     #[arg(long)]
     pub presigned: bool,

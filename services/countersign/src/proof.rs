@@ -44,6 +44,8 @@ pub struct Ask {
     pub source_identity: String,
     /// The key that the token is bound to; empty when it is to none.
     pub client_key_thumbprint: String,
+    /// Who alone may act for the session; empty where the policies say who may.
+    pub may_act: String,
 }
 
 impl Ask {
@@ -89,6 +91,7 @@ impl Ask {
             policy_arns,
             source_identity,
             client_key_thumbprint,
+            may_act,
         } = self.clone();
         Binding::of_subject(&BoundRequest {
             subject_token_type: STS_PROOF.to_owned(),
@@ -102,6 +105,7 @@ impl Ask {
             policy_arns,
             source_identity,
             client_key_thumbprint,
+            may_act,
             ..BoundRequest::default()
         })
     }
@@ -169,6 +173,7 @@ pub fn exchange_request(
         policy_arns,
         source_identity,
         client_key_thumbprint,
+        may_act,
     } = ask.clone();
     Ok(ExchangeRequest {
         scope,
@@ -176,6 +181,7 @@ pub fn exchange_request(
         policy_arns,
         source_identity,
         client_key_thumbprint,
+        may_act,
         subject_token,
         subject_token_type: STS_PROOF.to_owned(),
         role_arn,
@@ -269,6 +275,7 @@ impl Ask {
             policy_arns: args.policy_arns.clone(),
             source_identity: args.source_identity.clone().unwrap_or_default(),
             client_key_thumbprint: args.client_key_thumbprint.clone().unwrap_or_default(),
+            may_act: args.may_act.clone().unwrap_or_default(),
         })
     }
 }
@@ -330,6 +337,8 @@ pub fn json(request: &ExchangeRequest) -> String {
         source_identity: &'a str,
         #[serde(skip_serializing_if = "str::is_empty")]
         client_key_thumbprint: &'a str,
+        #[serde(skip_serializing_if = "str::is_empty")]
+        may_act: &'a str,
     }
     fn is_zero(number: &i32) -> bool {
         *number == 0
@@ -347,6 +356,7 @@ pub fn json(request: &ExchangeRequest) -> String {
         policy_arns: &request.policy_arns,
         source_identity: &request.source_identity,
         client_key_thumbprint: &request.client_key_thumbprint,
+        may_act: &request.may_act,
     };
     // Texts and a number always serialize.
     serde_json::to_string_pretty(&shown).unwrap_or_default()
@@ -383,6 +393,7 @@ mod tests {
                 policy_arns: vec!["b".into(), "a".into()],
                 source_identity: "alice".into(),
                 client_key_thumbprint: "t".into(),
+                may_act: "AROAACTOR:a".into(),
                 ..ask()
             };
             let partner = ask().with_external_id("partner-7");
@@ -402,6 +413,7 @@ mod tests {
                     policy_arns: request.policy_arns.clone(),
                     source_identity: request.source_identity.clone(),
                     client_key_thumbprint: request.client_key_thumbprint.clone(),
+                    may_act: request.may_act.clone(),
                     ..BoundRequest::default()
                 };
                 assert_eq!(proof.binding(), Binding::of_subject(&bound).as_str());
@@ -422,6 +434,7 @@ mod tests {
                     policy_arns: Vec::new(),
                     source_identity: String::new(),
                     client_key_thumbprint: String::new(),
+                    may_act: String::new(),
                     ..request
                 };
                 assert_eq!(rest, ExchangeRequest::default());

@@ -178,7 +178,10 @@ async fn asker(
             let (audience, came) = (Some(OWN_AUDIENCE), Came::ToGateway);
             let presented = Presented { token, audience, possession, came };
             let opened = session::open(decider, presented, now, deadline).await;
-            let Opened { view, session, signed: _ } = opened.map_err(NoSession::of_subject)?;
+            let Opened { view, session, signed } = opened.map_err(NoSession::of_subject)?;
+            if !signed.may_be_exchanged_by(None) {
+                return Err(Refusal::MayNotAct);
+            }
             // Between the two waits the replica may have begun to follow another store.
             decider::satisfies(&view, &question.at_least_revision)?;
             Ok((view, Asker::Session(Box::new(session))))

@@ -4,11 +4,11 @@ use std::{net::IpAddr, sync::Arc, time::Instant};
 
 use countersign_serve::{
     Fault, ServiceIdentities, ServiceName,
-    authn::{Authenticate, bearer, missing_credentials},
+    authn::{Authenticate, Credential, credential, missing_credentials},
     incoming::Peer,
 };
 use countersign_token::SignedToken;
-use http::HeaderMap;
+use http::{HeaderMap, Uri};
 
 use crate::{
     check,
@@ -71,12 +71,12 @@ impl Authenticate for Door {
     // No RPC is open to strangers, so the path does not matter.
     async fn authenticate(
         &self,
-        _path: &str,
+        uri: &Uri,
         headers: &HeaderMap,
         peer: Option<&Peer>,
     ) -> Result<Admitted, Fault> {
         let deadline = self.decider.deadline(headers);
-        let (caller, signed) = self.caller(headers, peer, deadline).await?;
+        let (caller, signed) = self.caller(uri, headers, peer, deadline).await?;
         Ok(Admitted { caller, deadline, signed })
     }
 }
@@ -84,6 +84,7 @@ impl Authenticate for Door {
 impl Door {
     async fn caller(
         &self,
+        uri: &Uri,
         headers: &HeaderMap,
         peer: Option<&Peer>,
         deadline: Instant,
@@ -91,9 +92,12 @@ impl Door {
         let service = self.identities.identify(headers, peer);
         let service = service
             .map_err(|error| Fault::unauthenticated("InvalidServiceIdentity", error.to_string()))?;
-        match (service, bearer(headers)?) {
+        match (service, credential(headers)?) {
             (Some(service), None) => Ok((Caller::Service(service), None)),
-            (None, Some(token)) => self.session(token, deadline).await,
+            (None, Some(shown)) => {
+                let possession = Possession::of_caller(shown, uri, peer);
+                self.session(shown, &possession, deadline).await
+            }
             // Of two identities one would have to be ignored.
             (Some(_), Some(_)) => Err(Fault::unauthenticated(
                 "InvalidToken",
@@ -106,13 +110,14 @@ impl Door {
 
     async fn session(
         &self,
-        token: &str,
+        shown: Credential<'_>,
+        possession: &Possession,
         deadline: Instant,
     ) -> Result<(Caller, Option<SignedToken>), Fault> {
         let presented = Presented {
-            token,
+            token: shown.token,
             audience: Some(OWN_AUDIENCE),
-            possession: &Possession::default(),
+            possession,
             came: Came::ToAsker,
         };
         let opened = session::open(&self.decider, presented, decider::now(), deadline).await;

@@ -33,6 +33,9 @@ pub enum Refusal {
     /// The token that the caller asks about was revoked before its time.
     #[error("token: it was revoked")]
     SubjectTokenRevoked,
+    /// The token says who alone may exchange it, and that is not who does.
+    #[error("actor_token: the token's `may_act` names somebody else, who alone may exchange it")]
+    MayNotAct,
     /// What came with the token that the caller asks about proves nothing.
     #[error("proof_of_possession: {0}")]
     Possession(DpopError),
@@ -116,6 +119,10 @@ impl From<Refusal> for Fault {
             Refusal::SubjectTokenRevoked => {
                 Fault::new(Code::InvalidArgument, "RevokedToken", said.clone())
                     .violation("token", said)
+            }
+            Refusal::MayNotAct => {
+                Fault::new(Code::InvalidArgument, "ActorNotAllowed", said.clone())
+                    .violation("actor_token", said)
             }
             // Of a full memory nobody could judge the proof.
             Refusal::Possession(DpopError::Busy) | Refusal::CallerPossession(DpopError::Busy) => {

@@ -97,12 +97,19 @@ async fn parties(
         open(&question.subject_token, None, possession).await?;
     let audience = signed.audience().to_owned();
     let Some(token) = &question.actor_token else {
+        // The gateway has looked; that a token tells who may act is here for whoever asks in another way.
+        if !question.is_introspection && !signed.may_be_exchanged_by(None) {
+            return Err(Refusal::MayNotAct);
+        }
         decider::satisfies(&view, &question.at_least_revision)?;
         return Ok((view, Parties { subject, audience, actor: None }));
     };
-    // The proof of one key, if there is one, is the subject's: a bound actor token would need another.
-    let opened = open(token, Some(OWN_AUDIENCE), &Possession::default()).await?;
-    let Opened { view, session: actor, signed: _ } = opened;
+    // There is one proof, of one key: where both tokens are bound to keys, they are bound to the same.
+    let opened = open(token, Some(OWN_AUDIENCE), possession).await?;
+    let Opened { view, session: actor, signed: of_actor } = opened;
+    if !signed.may_be_exchanged_by(Some(&of_actor)) {
+        return Err(Refusal::MayNotAct);
+    }
     decider::satisfies(&view, &question.at_least_revision)?;
     // It may be a later view than the one at which the subject's token was good.
     session::not_revoked(&signed, &view).map_err(NoSession::of_subject)?;

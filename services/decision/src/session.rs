@@ -12,8 +12,8 @@ use countersign_evaluator::{FederatedBy, SessionFacts};
 use countersign_policy::{Document, Malformed, arn::AccountId, parse, provider::InvalidProvider};
 use countersign_replica::{Behind, Revision, View};
 use countersign_token::{
-    Caller, Claims, DpopError, Expected, MAX_LEEWAY_SECONDS, MAX_TOKEN_BYTES, Realm, Shown,
-    SignedToken, TokenError, check_signature,
+    Caller, Claims, Confirmation, DpopError, Expected, MAX_LEEWAY_SECONDS, MAX_TOKEN_BYTES, Realm,
+    Shown, SignedToken, TokenError, check_signature,
 };
 
 use crate::{convert::Possession, decider::Decider, error::Refusal};
@@ -135,7 +135,8 @@ pub fn stands(
 ) -> Result<(), NoSession> {
     let (issuer, audience) = (decider.issuer(), OWN_AUDIENCE);
     let expected = Expected { issuer, audience, leeway: MAX_LEEWAY_SECONDS };
-    signed.check(now, &expected, view.world().keys())?;
+    // What a bound token wants shown was shown when the call began.
+    signed.look_at(now, &expected, view.world().keys())?;
     not_revoked(signed, view)
 }
 
@@ -173,7 +174,13 @@ pub async fn open(
         Came::ToAsker => Some(token),
         Came::ToGateway | Came::InQuestion => None,
     };
-    let key = possession.key(made_for, now)?;
+    let key = match (came, signed.confirmation()) {
+        // Beside a token that is bound to no key, a proof is of the token that comes out of the exchange.
+        (Came::ToGateway, None | Some(Confirmation::Certificate(_))) => None,
+        (Came::ToAsker | Came::InQuestion, _) | (Came::ToGateway, Some(Confirmation::Key(_))) => {
+            possession.key(made_for, now)?
+        }
+    };
     let shown = Shown { key: key.as_ref(), certificate: possession.certificate() };
     let check = |view: &View| {
         let keys = view.world().keys();

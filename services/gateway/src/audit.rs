@@ -26,7 +26,7 @@ const LONGEST_TEXT: usize = 1024;
 /// What is written of one exchange.
 #[derive(Clone, Debug, Default)]
 pub struct Event {
-    /// `AssumeRole`, `AssumeRoleWithWebIdentity`, or `ExchangeToken`.
+    /// `AssumeRole`, `AssumeRoleWithWebIdentity`, `ExchangeToken`, or `RotateSigningKey`.
     pub name: &'static str,
     /// `subject_token_type`, if it is one that there is.
     pub proof: &'static str,
@@ -66,6 +66,11 @@ pub enum End {
         reason: String,
         /// What the caller was told.
         message: String,
+    },
+    /// Another signing key.
+    Rotated {
+        /// Its name.
+        kid: String,
     },
     /// The caller hung up.
     #[default]
@@ -167,13 +172,17 @@ fn text(event: &Event, now: i64) -> String {
         End::Refused { reason, message } => {
             (Some(reason.as_str()), Some(cut(message)), Value::Null)
         }
+        End::Rotated { kid } => (None, None, json!({ "kid": kid })),
         End::Abandoned => (Some("Abandoned"), None, Value::Null),
     };
     json!({
         "eventVersion": "1.11",
         "eventTime": time_of(now),
         // AWS has no such operation.
-        "eventSource": if *name == "ExchangeToken" { "countersign" } else { "sts.amazonaws.com" },
+        "eventSource": match *name {
+            "ExchangeToken" | "RotateSigningKey" => "countersign",
+            _ => "sts.amazonaws.com",
+        },
         "eventName": name,
         "userIdentity": {"type": "Unknown", "principalId": cut(principal)},
         "sourceIPAddress": source,

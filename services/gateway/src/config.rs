@@ -38,6 +38,8 @@ pub struct Config {
     pub limits: RateLimits,
     /// When signing keys take turns.
     pub rotation: Rotation,
+    /// The first account, whose sessions may ask for another signing key if their policies let them; `None` lets nobody.
+    pub operator_account: Option<String>,
     /// Where each exchange is written down before it is answered; `None` keeps no such trail.
     pub audit_dir: Option<PathBuf>,
     /// A name for the store's logs.
@@ -99,6 +101,7 @@ impl fmt::Debug for Config {
             jwt_issuers,
             limits,
             rotation,
+            operator_account,
             audit_dir,
             name,
             metrics: _,
@@ -112,6 +115,7 @@ impl fmt::Debug for Config {
             .field("sts_endpoints", sts_endpoints)
             .field("limits", limits)
             .field("rotation", rotation)
+            .field("operator_account", operator_account)
             .field("audit_dir", audit_dir)
             .field("jwt_issuers", &jwt_issuers.len())
             .field("name", name)
@@ -139,6 +143,7 @@ mod tests {
             jwt_issuers: JwtIssuers::default(),
             limits: RateLimits::default(),
             rotation: Rotation::default(),
+            operator_account: None,
             audit_dir: None,
             name: "gateway".to_owned(),
             metrics: Metrics::default(),

@@ -7,7 +7,7 @@ use countersign_proto::{
 };
 use countersign_replica::Revision;
 use countersign_token::{
-    Binding, BoundRequest, BoundTag, Claims, Confirmation,
+    Binding, BoundRequest, BoundTag, Claims, Confirmation, MayAct,
     jwt::{AwsPrincipal, WebIdentity},
 };
 
@@ -82,6 +82,8 @@ pub struct Asked {
     pub marks: Marks,
     /// The key that the token is to be bound to.
     pub confirmation: Option<Confirmation>,
+    /// Who alone may act for the session, as asked; read once the issuer is known. Empty where the policies say who may.
+    pub may_act: String,
     /// What came beside the request.
     pub beside: Beside,
 }
@@ -168,6 +170,7 @@ impl Asked {
             policy: bound.policy,
             policy_arns: bound.policy_arns,
             scope: bound.scope,
+            may_act: bound.may_act,
         })
     }
 }
@@ -198,6 +201,7 @@ pub(crate) fn split(request: ExchangeRequest) -> (Tokens, BoundRequest) {
         source_identity,
         requested_token_type,
         client_key_thumbprint,
+        may_act,
     } = request;
     let bound = BoundRequest {
         subject_token_type,
@@ -215,6 +219,7 @@ pub(crate) fn split(request: ExchangeRequest) -> (Tokens, BoundRequest) {
         source_identity,
         requested_token_type,
         client_key_thumbprint,
+        may_act,
     };
     (Tokens { subject: subject_token, actor: actor_token }, bound)
 }
@@ -271,6 +276,19 @@ pub(crate) fn confirmation(bound: &BoundRequest) -> Result<Option<Confirmation>,
     })
 }
 
+/// Who alone may act for the session, of `issuer`'s sessions.
+pub(crate) fn may_act(text: &str, issuer: &str) -> Result<Option<MayAct>, Refusal> {
+    if text.is_empty() {
+        return Ok(None);
+    }
+    MayAct::parse(issuer, text).map(Some).ok_or_else(|| Refusal::Invalid {
+        field: "may_act",
+        message:
+            "must be a session's ARN, `arn:<partition>:sts::<account>:assumed-role/<role>/<session>`, or `<role id>:<session>`"
+                .to_owned(),
+    })
+}
+
 /// STS's bounds on what the decision service reads, held to before anything else is asked (ATTACKS 84). White space in a policy does
 /// not count there; here it does.
 pub(crate) fn check_sizes(bound: &BoundRequest) -> Result<(), Refusal> {
@@ -287,6 +305,7 @@ pub(crate) fn check_sizes(bound: &BoundRequest) -> Result<(), Refusal> {
         ("tags", bound.tags.len(), 50, "tags"),
         ("transitive_tag_keys", bound.transitive_tag_keys.len(), 50, "keys"),
         ("source_identity", bound.source_identity.len(), 64, "characters"),
+        ("may_act", bound.may_act.len(), 512, "bytes"),
     ];
     match sizes.into_iter().find(|(_, size, most, _)| size > most) {
         Some((field, _, most, what)) => {

@@ -97,6 +97,9 @@ pub enum Refusal {
     /// An actor that is the subject itself, or that acts for somebody already.
     #[error("actor_token: {0}")]
     Actor(&'static str),
+    /// The subject's token says who may act for it, and this is not that.
+    #[error("actor_token: the subject token's `may_act` names who alone may exchange it: {0}")]
+    MayNotAct(&'static str),
     /// What proves that the client holds a key.
     #[error(transparent)]
     Possession(#[from] DpopError),
@@ -127,6 +130,16 @@ pub enum Refusal {
         action: &'static str,
         /// Whose token.
         resource: String,
+    },
+    /// The caller may not change the gateway's keys.
+    #[error("{caller} is not authorized to perform: {action} on resource: *: {because}")]
+    KeyDenied {
+        /// Who asked.
+        caller: String,
+        /// What for.
+        action: &'static str,
+        /// Why, and what helps.
+        because: &'static str,
     },
     /// The decision service said no to an exchange of a token.
     #[error("{subject} may not have its token exchanged for audience `{audience}` ({detail})")]
@@ -359,9 +372,11 @@ impl Refusal {
             | Self::SubjectToken(_)
             | Self::ActorToken(_)
             | Self::Actor(_)
+            | Self::MayNotAct(_)
             | Self::Possession(_)
             | Self::NothingInScope { .. }
             | Self::TokenDenied { .. }
+            | Self::KeyDenied { .. }
             | Self::AudienceNotAllowed { .. }
             | Self::UnknownIssuer { .. }
             | Self::WebIdentity(_)
@@ -413,6 +428,7 @@ impl From<&Refusal> for Fault {
             Refusal::SubjectToken(error) => Fault::unauthenticated(error.code(), message),
             Refusal::ActorToken(error) => Fault::unauthenticated(error.code(), message),
             Refusal::Actor(_) => Fault::invalid("actor_token", message),
+            Refusal::MayNotAct(_) => denied("ActorNotAllowed", message),
             Refusal::Possession(error @ DpopError::Busy) => {
                 Fault::new(Code::ResourceExhausted, error.code(), message).retry_after(SOON)
             }
@@ -422,7 +438,9 @@ impl From<&Refusal> for Fault {
                     .violation("scope", message)
             }
             Refusal::AudienceNotAllowed { .. } => denied("AudienceNotAllowed", message),
-            Refusal::TokenDenied { .. } => denied("AccessDenied", message),
+            Refusal::TokenDenied { .. } | Refusal::KeyDenied { .. } => {
+                denied("AccessDenied", message)
+            }
             Refusal::ExchangeDenied { .. } => denied("AccessDenied", message),
             Refusal::UnknownIssuer { .. } => Fault::unauthenticated("UnknownIssuer", message),
             Refusal::WebIdentity(error) => Fault::unauthenticated(error.code(), message),

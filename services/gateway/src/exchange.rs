@@ -21,6 +21,7 @@ use countersign_serve::ServiceCredential;
 use countersign_token::{
     Caller, Claims, Realm, Session, TokenError, VerifiedToken, dpop::SeenProofs,
 };
+use tokio::sync::Semaphore;
 use tonic::{Code, Status, service::interceptor::InterceptedService, transport::Channel};
 use tonic_types::StatusExt;
 
@@ -64,6 +65,8 @@ pub struct Exchange {
     pub issuer: String,
     /// The partition of roles.
     pub partition: String,
+    /// Whose sessions may ask for another signing key; nobody's where it is not said.
+    pub operator_account: Option<String>,
     /// Proofs.
     pub sts: StsVerifier,
     /// Web identities.
@@ -76,6 +79,8 @@ pub struct Exchange {
     pub counts: Counts,
     /// How often anybody may come.
     pub limits: Limits,
+    /// For those under way at once.
+    pub room: Arc<Semaphore>,
     /// Whom to ask whether.
     pub decision: DecisionClient,
     /// Where proofs are spent.
@@ -83,7 +88,7 @@ pub struct Exchange {
     /// What signs.
     pub keys: Arc<Keys>,
     /// DPoP proofs that were taken.
-    pub seen_proofs: SeenProofs,
+    pub seen_proofs: Arc<SeenProofs>,
     /// Which roles were used.
     pub uses: Arc<Uses>,
 }
@@ -161,7 +166,10 @@ impl Exchange {
         account.audit = self.audit.clone();
         account.counts = Some(self.counts.clone());
         account.source = source.map(|address| address.to_string()).unwrap_or_default();
-        self.admit(source)
+        self.admit(source)?;
+        // Whoever waited would be answered when it is no longer there.
+        account.room = Some(self.room.clone().try_acquire_owned().map_err(|_| Refusal::Busy)?);
+        Ok(())
     }
 
     /// Whether one more may come from `source`. One without an address is refused for that, by [`known`].
@@ -183,6 +191,8 @@ impl Exchange {
         account: &mut Account,
     ) -> Result<ExchangeResponse, Refusal> {
         let asked = asked?;
+        // Before anything is asked or spent.
+        convert::may_act(&asked.may_act, &self.issuer)?;
         let source = known(source)?;
         account.action = asked.shown.action();
         account.proof = asked.shown.proof_type();
@@ -270,10 +280,13 @@ impl Exchange {
         // A token for a service of yours is not that service's to exchange (ATTACKS 88).
         let (issuer, keys) = (&self.issuer, self.keys.known());
         let session = beside::verify(token, &asked.beside, issuer, Some(AUDIENCE), &keys, now)?;
+        if !session.claims().may_be_exchanged_by(None) {
+            return Err(Refusal::MayNotAct(narrow::NOBODY_ACTS));
+        }
         let caller = ProvenCaller::of_session(&session);
         caller.arn().clone_into(&mut account.principal);
         let marks = asked.marks.clone().handed_on(&session)?;
-        let possession = asked.beside.of_token(&session);
+        let possession = asked.beside.of_tokens([&session]);
         let question = Question {
             asked,
             caller: &caller,
@@ -458,6 +471,7 @@ impl Exchange {
             scope: (!asked.scope.is_empty()).then(|| asked.scope.clone()),
             cnf: beside::confirmation(asked.confirmation.as_ref(), parent)?,
             act: parent.and_then(|parent| parent.claims().act.clone()),
+            may_act: convert::may_act(&asked.may_act, &self.issuer)?,
             ..Claims::for_session(issuer, audience, iat, exp, session)?
         };
         // Of two that come with one proof of a key, one gets a token.

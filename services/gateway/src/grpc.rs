@@ -5,10 +5,15 @@ use std::{net::IpAddr, sync::Arc};
 use countersign_proto::token::v1::{
     ExchangeRequest, ExchangeResponse, ExchangeWithChallengeRequest, GetJwksRequest,
     GetJwksResponse, IntrospectRequest, IntrospectResponse, RevokeRequest, RevokeResponse,
+    RotateSigningKeyRequest, RotateSigningKeyResponse,
     token_exchange_service_server::TokenExchangeService,
 };
-use countersign_serve::{Fault, authn::missing_credentials};
-use http::{Uri, uri::Authority};
+use countersign_serve::{
+    Fault,
+    authn::{called, missing_credentials},
+    incoming::Peer,
+};
+use http::Uri;
 use tonic::{Request, Response, Status, Streaming};
 
 use crate::{
@@ -32,14 +37,11 @@ pub struct Grpc {
     pub keys: Arc<Keys>,
 }
 
-/// A proof of possession in a call's metadata. Of gRPC the URI is written `https`, whatever carries it (ATTACKS 79).
+/// A proof of possession in a call's metadata, and its connection's certificate (ATTACKS 79, 80).
 fn beside<T>(request: &Request<T>) -> Result<Beside, Refusal> {
-    let called = request.extensions().get::<Uri>();
-    let uri = || {
-        let authority = called.and_then(Uri::authority).map(Authority::as_str).unwrap_or_default();
-        format!("https://{authority}{}", called.map(Uri::path).unwrap_or_default())
-    };
-    Beside::of(request.metadata().as_ref(), uri)
+    let uri = || request.extensions().get::<Uri>().map(called).unwrap_or_default();
+    let certificate = request.extensions().get::<Peer>().and_then(Peer::certificate).cloned();
+    Beside::of(request.metadata().as_ref(), uri, certificate)
 }
 
 /// Who has passed the door.
@@ -72,7 +74,7 @@ impl TokenExchangeService for Grpc {
         request: Request<Streaming<ExchangeWithChallengeRequest>>,
     ) -> Result<Response<Self::ExchangeWithChallengeStream>, Status> {
         let source = request.remote_addr().map(|address| address.ip());
-        let beside = beside(&request).and_then(Beside::nothing);
+        let beside = beside(&request).and_then(|beside| beside.no_proof());
         beside.map_err(|refusal| Fault::from(&refusal))?;
         match self.challenges.open(request.into_inner(), source) {
             Ok(answers) => Ok(Response::new(answers)),
@@ -100,6 +102,17 @@ impl TokenExchangeService for Grpc {
         let ended = self.exchange.revoke(&caller, &token, source).await;
         ended.map_err(|refusal| Fault::from(&refusal))?;
         Ok(Response::new(RevokeResponse {}))
+    }
+
+    async fn rotate_signing_key(
+        &self,
+        request: Request<RotateSigningKeyRequest>,
+    ) -> Result<Response<RotateSigningKeyResponse>, Status> {
+        let (caller, source) = (caller(&request)?, source(&request));
+        let RotateSigningKeyRequest {} = request.into_inner();
+        let kid = self.exchange.rotate(&caller, source).await;
+        let kid = kid.map_err(|refusal| Fault::from(&refusal))?;
+        Ok(Response::new(RotateSigningKeyResponse { kid }))
     }
 
     async fn get_jwks(

@@ -83,6 +83,10 @@ fn seconds(duration: Duration) -> HeaderValue {
     HeaderValue::from(if duration.subsec_nanos() == 0 { whole } else { whole.saturating_add(1) })
 }
 
+/// The thumbprint of the certificate that a connection's client has shown (RFC 8705), for handlers.
+#[derive(Clone)]
+pub struct ClientCertificate(pub Arc<str>);
+
 /// Serves `router` until `shutdown`, then drains. Handlers find the peer's address as `ConnectInfo<SocketAddr>`.
 ///
 /// # Errors
@@ -132,9 +136,13 @@ async fn connection(
     shutdown: Shutdown,
     head: Duration,
 ) {
+    let shown = stream.peer().certificate().cloned().map(ClientCertificate);
     let service = service_fn(move |mut request: Request<Body>| {
         if let Some(peer) = peer {
             request.extensions_mut().insert(ConnectInfo(peer));
+        }
+        if let Some(shown) = &shown {
+            request.extensions_mut().insert(shown.clone());
         }
         let mut router = router.clone();
         async move { Ok::<_, Infallible>(router.call(request).await.into_response()) }

@@ -24,7 +24,7 @@ use countersign_token::{Claims, KeyError, KeySet, PublicKey, SigningKey, jwks, m
 use tokio::sync::Notify;
 use tonic::{Code, Request, Status};
 
-use crate::{StoreClient, clock, error::Refusal};
+use crate::{StoreClient, clock, error::Refusal, exchange::STORE};
 
 /// How long a new key waits for followers.
 const ACKNOWLEDGEMENT: Duration = Duration::from_secs(5);
@@ -147,6 +147,38 @@ impl Keys {
     #[must_use]
     pub fn jwks_max_age(&self) -> u64 {
         self.rotation.ahead.as_secs()
+    }
+
+    /// Asks for another key in the place of the one that signs, and returns the name of the next one once it is published. While one is on
+    /// its way, there is nothing more to ask for.
+    ///
+    /// # Errors
+    /// When the policy store has not published it within five seconds.
+    pub async fn another(&self) -> Result<String, Refusal> {
+        let names = || {
+            self.own(|own| {
+                let name = |signer: &Option<Arc<Signer>>| {
+                    signer.as_ref().map(|signer| signer.key.kid().to_owned())
+                };
+                (name(&own.signs), name(&own.next))
+            })
+        };
+        let (before, next) = names();
+        if let Some(next) = next {
+            return Ok(next);
+        }
+        self.rotation.demand.notify_one();
+        let deadline = Instant::now() + CALL;
+        while Instant::now() < deadline {
+            match names() {
+                (_, Some(next)) => return Ok(next),
+                // It was so quick that it signs already.
+                (Some(signs), None) if Some(&signs) != before.as_ref() => return Ok(signs),
+                (_, None) => tokio::time::sleep(POLL).await,
+            }
+        }
+        let cause = "no other signing key was published".to_owned();
+        Err(Refusal::ServiceUnavailable { service: STORE, cause })
     }
 
     fn own<T>(&self, look: impl FnOnce(&Own) -> T) -> T {

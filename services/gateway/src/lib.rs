@@ -29,6 +29,7 @@ mod narrow;
 pub mod oauth;
 pub mod proof;
 pub mod replay;
+mod rotate;
 pub mod session;
 pub mod settings;
 pub mod upstream;
@@ -48,7 +49,7 @@ use countersign_serve::{
     tls::Part,
 };
 use countersign_token::dpop::SeenProofs;
-use tokio::task::JoinSet;
+use tokio::{sync::Semaphore, task::JoinSet};
 use tonic::{service::interceptor::InterceptedService, transport::Channel};
 
 use audit::Audit;
@@ -114,9 +115,11 @@ pub async fn serve(config: Config, listeners: Listeners, shutdown: Shutdown) -> 
     let (replica, follower) = Replica::new(&config.name, &[RecordKind::SigningKey]);
     let keys = Arc::new(Keys::new(replica, config.rotation.clone()));
     let uses = Arc::new(Uses::default());
+    let seen_proofs = Arc::new(SeenProofs::new(MAX_CLAIMS));
     let exchange = Arc::new(Exchange {
         issuer: config.issuer.clone(),
         partition: config.partition.clone(),
+        operator_account: config.operator_account.clone(),
         sts: StsVerifier::new(config.issuer.clone(), endpoints, upstream),
         jwts: JwtVerifier::new(
             config.jwt_issuers.clone(),
@@ -127,17 +130,18 @@ pub async fn serve(config: Config, listeners: Listeners, shutdown: Shutdown) -> 
         audit,
         counts: exchange::Counts::new(&config.metrics),
         limits: Limits::new(config.limits.exchanges, Instant::now()),
+        room: Arc::new(Semaphore::new(config.limits.in_flight.max(1))),
         decision,
         store: store.clone(),
         keys: keys.clone(),
-        seen_proofs: SeenProofs::new(MAX_CLAIMS),
+        seen_proofs: seen_proofs.clone(),
         uses: uses.clone(),
     });
 
     let grpc = GrpcServer::new(FILE_DESCRIPTOR_SET, &[SERVICE_NAME]).await?;
     let mut grpc = grpc.counted_in(&config.metrics);
     let health = grpc.health();
-    let door = Door::new(&config.issuer, config.identities.clone(), keys.clone());
+    let door = Door::new(&config.issuer, config.identities.clone(), keys.clone(), seen_proofs);
     let service = TokenExchangeServiceServer::new(Grpc {
         challenges: Challenges::new(exchange.clone()),
         exchange: exchange.clone(),

@@ -7,8 +7,8 @@ use std::{collections::HashMap, fmt, net::IpAddr, sync::Arc};
 
 use countersign_proto::{
     decision::v1::{
-        AuthorizeExchangeRequest, AuthorizeRequest, ContextValue, authorize_request::Subject,
-        context_value,
+        AuthorizeExchangeRequest, AuthorizeRequest, ContextValue, ProofOfPossession,
+        authorize_request::Subject, context_value,
     },
     policy::v1::RevokeTokenRequest,
     token::v1::IntrospectResponse,
@@ -33,6 +33,8 @@ pub struct SessionCaller {
     pub verified: Arc<VerifiedToken>,
     /// A secret.
     pub token: Arc<str>,
+    /// What it showed that it may, if the token is bound to a key: the decision service looks again.
+    pub possession: Option<ProofOfPossession>,
 }
 
 impl fmt::Debug for SessionCaller {
@@ -123,7 +125,7 @@ impl Exchange {
     }
 
     /// Whether the caller's own policies allow it.
-    async fn may(
+    pub(crate) async fn may(
         &self,
         caller: &SessionCaller,
         action: &str,
@@ -145,6 +147,7 @@ impl Exchange {
             resource: resource.to_owned(),
             context,
             at_least_revision: self.floor(),
+            proof_of_possession: caller.possession.clone(),
             ..Default::default()
         };
         match self.decision.clone().authorize(message).await {
@@ -185,7 +188,10 @@ impl Exchange {
 }
 
 /// Sessions alone: a part of Countersign has no policies that could say for which audience it asks.
-fn session<'a>(caller: &'a Caller, action: &'static str) -> Result<&'a SessionCaller, Refusal> {
+pub(crate) fn session<'a>(
+    caller: &'a Caller,
+    action: &'static str,
+) -> Result<&'a SessionCaller, Refusal> {
     let who = match caller {
         Caller::Session(session) => return Ok(session),
         Caller::Service(name) => format!("the {name}"),
@@ -216,5 +222,6 @@ pub fn introspected(claims: Option<&Claims>) -> IntrospectResponse {
             Some(Confirmation::Certificate(thumbprint)) => format!("x5t#S256:{thumbprint}"),
         },
         actor: claims.act.as_ref().map(|actor| actor.sub.clone()).unwrap_or_default(),
+        may_act: claims.may_act.as_ref().map(|it| it.name().to_owned()).unwrap_or_default(),
     }
 }

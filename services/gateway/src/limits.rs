@@ -88,6 +88,8 @@ pub struct RateLimits {
     pub exchanges: Rates,
     /// Requests on the HTTP port beside those. Exchanges of Countersign's own access keys come by here once more, from the gateway itself.
     pub http: Rates,
+    /// Exchanges that are under way at once; another one is turned away before anything is done for it. At least one.
+    pub in_flight: usize,
 }
 
 impl Default for RateLimits {
@@ -95,6 +97,7 @@ impl Default for RateLimits {
         Self {
             exchanges: Rates { each: Rate::new(500, 1000), all: Rate::new(2000, 4000) },
             http: Rates { each: Rate::new(1000, 2000), all: Rate::new(4000, 8000) },
+            in_flight: 512,
         }
     }
 }

@@ -12,7 +12,7 @@ use countersign_proto::{
 };
 use countersign_replica::Revision;
 use countersign_token::{
-    Actor, BoundRequest, Claims, Confirmation, Session, TokenError, VerifiedToken,
+    Actor, BoundRequest, Claims, Confirmation, MayAct, Session, TokenError, VerifiedToken,
     claims::{MAX_ACTORS, MAX_PARENTS, jti},
     scope,
 };
@@ -37,6 +37,7 @@ struct Asked {
     policy: String,
     policy_arns: Vec<String>,
     confirmation: Option<Confirmation>,
+    may_act: Option<MayAct>,
 }
 
 /// Whether a request is to narrow a token: it shows one, and names no role.
@@ -49,7 +50,7 @@ pub fn is_asked(request: &ExchangeRequest) -> bool {
 const DEFAULT_DURATION: i64 = 3600;
 
 impl Asked {
-    fn parse(request: ExchangeRequest) -> Result<Self, Refusal> {
+    fn parse(request: ExchangeRequest, issuer: &str) -> Result<Self, Refusal> {
         let (tokens, bound) = convert::split(request);
         if tokens.subject.is_empty() {
             return Err(Refusal::MissingProof);
@@ -69,6 +70,7 @@ impl Asked {
         };
         Ok(Self {
             confirmation: convert::confirmation(&bound)?,
+            may_act: convert::may_act(&bound.may_act, issuer)?,
             subject_token: tokens.subject,
             actor_token,
             audience: bound.audience,
@@ -122,6 +124,9 @@ fn actor_token(
 
 const SELF: Refusal = Refusal::Actor("is the subject itself, which needs nobody to act for it");
 
+/// A token that says who may act for it is not for its holder to exchange alone.
+pub(crate) const NOBODY_ACTS: &str = "show that session's token as `actor_token`, without a role";
+
 /// The tokens that came in, verified.
 struct Parties {
     subject: VerifiedToken,
@@ -139,7 +144,7 @@ impl Exchange {
     ) -> Result<ExchangeResponse, Refusal> {
         account.action = "countersign:ExchangeToken";
         account.proof = ACCESS_TOKEN;
-        let asked = Asked::parse(request)?;
+        let asked = Asked::parse(request, &self.issuer)?;
         let source = known(source)?;
         account.audience.clone_from(&asked.audience);
         let now = clock::now();
@@ -172,10 +177,14 @@ impl Exchange {
     fn parties(&self, asked: &Asked, beside: &Beside, now: i64) -> Result<Parties, Refusal> {
         let keys = self.keys.known();
         let subject = beside::verify(&asked.subject_token, beside, &self.issuer, None, &keys, now)?;
-        let Some(token) = &asked.actor_token else { return Ok(Parties { subject, actor: None }) };
+        let Some(token) = &asked.actor_token else {
+            return match subject.claims().may_be_exchanged_by(None) {
+                true => Ok(Parties { subject, actor: None }),
+                false => Err(Refusal::MayNotAct(NOBODY_ACTS)),
+            };
+        };
         // A token for a service of yours is not that service: who acts shows one for Countersign (ATTACKS 88).
-        let none = Beside::default();
-        let actor = beside::verify(token, &none, &self.issuer, Some(AUDIENCE), &keys, now);
+        let actor = beside::verify(token, beside, &self.issuer, Some(AUDIENCE), &keys, now);
         let actor = actor.map_err(|refusal| match refusal {
             Refusal::SubjectToken(error) => Refusal::ActorToken(error),
             other => other,
@@ -185,6 +194,10 @@ impl Exchange {
         }
         if actor.claims().act.is_some() {
             return Err(Refusal::Actor("acts for somebody itself; show a token of its own"));
+        }
+        // The name in the token and the policies must both let it act (ATTACKS 76).
+        if !subject.claims().may_be_exchanged_by(Some(actor.claims())) {
+            return Err(Refusal::MayNotAct("the actor token is of another session"));
         }
         Ok(Parties { subject, actor: Some(actor) })
     }
@@ -208,7 +221,8 @@ impl Exchange {
             scope: scope.unwrap_or_default().to_owned(),
             source_address,
             at_least_revision: self.keys.heard().map(|heard| heard.to_string()).unwrap_or_default(),
-            proof_of_possession: beside.of_token(&parties.subject),
+            proof_of_possession: beside
+                .of_tokens([&parties.subject].into_iter().chain(&parties.actor)),
             is_introspection: false,
         };
         let answer = self.decision.clone().authorize_exchange(message).await;
@@ -332,6 +346,7 @@ fn narrowed(
         scope,
         cnf: beside::confirmation(asked.confirmation.as_ref(), Some(subject))?,
         act: act(old, actor.as_ref())?,
+        may_act: may_act(old.may_act.as_ref(), asked.may_act.as_ref())?,
         session,
         // The session began when it began: what is revoked by time must not outlive its revocation in a new token.
         ..old.clone()
@@ -349,6 +364,17 @@ fn parents(Parties { subject, actor }: &Parties) -> Result<Vec<String>, Refusal>
         ));
     }
     Ok(parents)
+}
+
+/// Who may act is said once: by whoever has it in hand later, it is not said anew.
+fn may_act(own: Option<&MayAct>, asked: Option<&MayAct>) -> Result<Option<MayAct>, Refusal> {
+    match (own, asked) {
+        (Some(own), Some(asked)) if own != asked => {
+            Err(Refusal::MayNotAct("that cannot be changed; leave `may_act` out"))
+        }
+        (Some(own), Some(_) | None) => Ok(Some(own.clone())),
+        (None, asked) => Ok(asked.cloned()),
+    }
 }
 
 /// Who acts, and who acted before, whole (RFC 8693 section 4.1).

@@ -2,6 +2,7 @@
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
+use countersign_policy::arn::AccountId;
 use countersign_serve::{
     ServiceIdentities, ServiceName,
     program::{Common, Ended},
@@ -62,6 +63,11 @@ pub const TABLE: &[Setting] = &[
     )
     .or("86400"),
     Setting::one(
+        "operator-account",
+        "ACCOUNT",
+        "The policy store's first account: who of it has countersign:RotateSigningKey may ask for another signing key by RPC; without it nobody may",
+    ),
+    Setting::one(
         "audit-dir",
         "FOLDER",
         "Write each exchange down here before it is answered; `countersign audit verify` reads it. Each gateway has a folder of its own",
@@ -92,6 +98,9 @@ pub fn configure(settings: &Settings, common: &Common) -> Result<(Config, Socket
         jwt_issuers: jwt_issuers(settings)?,
         audit_dir: settings.path("audit-dir"),
         rotation: rotation(settings)?,
+        operator_account: settings
+            .parsed::<AccountId>("operator-account")?
+            .map(|account| account.to_string()),
         limits: RateLimits {
             exchanges: Rates {
                 each: settings.required_parsed("exchange-rate")?,

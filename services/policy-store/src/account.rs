@@ -29,6 +29,7 @@ const ADMINISTRATOR_POLICY: &str = r#"{
         "countersign:PublishSigningKey",
         "countersign:ListSigningKeys",
         "countersign:RevokeSigningKey",
+        "countersign:RotateSigningKey",
         "countersign:DeriveSigningKey",
         "countersign:ConsumeProof",
         "countersign:PinPrincipal"

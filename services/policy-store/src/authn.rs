@@ -1,20 +1,21 @@
 //! Who calls: another part of Countersign, or a role session with a token for Countersign itself.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use countersign_replica::{Revision, records};
 use countersign_serve::{
     Fault, ServiceIdentities, ServiceName,
-    authn::{Authenticate, bearer, missing_credentials},
+    authn::{Authenticate, Credential, called, credential, missing_credentials},
     incoming::Peer,
 };
 use countersign_store::Store;
 use countersign_token::{
-    Claims, Expected, TokenError, check_signature,
+    Claims, DpopError, Expected, Shown, TokenError, check_signature,
+    dpop::{self, SeenProofs},
     keyset::{KeyRecord, KeySet},
-    verify,
 };
-use http::HeaderMap;
+use http::{HeaderMap, Uri};
+use tonic::Code;
 
 use crate::{error::Error, layout};
 
@@ -44,14 +45,19 @@ pub struct Authenticator {
     pub identities: ServiceIdentities,
     pub issuer: Arc<str>,
     pub store: Arc<dyn Store>,
+    /// The DPoP proofs that callers have shown.
+    pub seen_proofs: Arc<SeenProofs>,
 }
+
+/// So many proofs are remembered at once; more are told to come again.
+pub const MAX_SEEN_PROOFS: usize = 100_000;
 
 impl Authenticate for Authenticator {
     type Caller = Caller;
 
     async fn authenticate(
         &self,
-        _path: &str,
+        uri: &Uri,
         headers: &HeaderMap,
         peer: Option<&Peer>,
     ) -> Result<Caller, Fault> {
@@ -59,21 +65,28 @@ impl Authenticate for Authenticator {
             .identities
             .identify(headers, peer)
             .map_err(|error| Fault::unauthenticated("InvalidServiceIdentity", error.to_string()))?;
-        let token = bearer(headers)?;
-        match (service, token) {
+        match (service, credential(headers)?) {
             (Some(_), Some(_)) => Err(Fault::unauthenticated(
                 "InvalidToken",
                 "a service identity and a bearer token at once; send one of them",
             )),
             (Some(name), None) => Ok(Caller::Service(name)),
-            (None, Some(token)) => self.session(token).await.map(Caller::Session),
+            (None, Some(shown)) => {
+                let certificate = peer.and_then(Peer::certificate).map(AsRef::as_ref);
+                self.session(shown, uri, certificate).await.map(Caller::Session)
+            }
             (None, None) => Err(missing_credentials()),
         }
     }
 }
 
 impl Authenticator {
-    async fn session(&self, token: &str) -> Result<SessionCaller, Fault> {
+    async fn session(
+        &self,
+        Credential { token, dpop: proof }: Credential<'_>,
+        uri: &Uri,
+        certificate: Option<&str>,
+    ) -> Result<SessionCaller, Fault> {
         let refused = |error: TokenError| Fault::unauthenticated(error.code(), error.to_string());
         // The token's form is looked at before the store is: with no keys, one of the right form ends here by the name of its key.
         let kid = match check_signature(token, &KeySet::default()) {
@@ -84,7 +97,19 @@ impl Authenticator {
         let key = self.signing_key(&kid).await?;
         let keys: KeySet = key.into_iter().collect();
         let expected = Expected { issuer: &self.issuer, audience: AUDIENCE, leeway: 5 };
-        let verified = verify(token, &keys, &expected, crate::now().seconds).map_err(refused)?;
+        let now = crate::now().seconds;
+        let signed = check_signature(token, &keys).map_err(refused)?;
+        // RFC 9449 section 7.1: made for this call, and for this token.
+        let uri = called(uri);
+        let request = dpop::Request { method: "POST", uri: &uri, access_token: Some(token) };
+        let key = proof.map(|proof| dpop::check(proof, &request, now)).transpose();
+        let key = key.map_err(no_proof)?;
+        let shown = Shown { key: key.as_ref(), certificate };
+        let verified = signed.check_shown(now, &expected, &keys, &shown).map_err(refused)?;
+        // Only once the token is good: else strangers would fill the memory.
+        if let Some(key) = &key {
+            self.seen_proofs.take(key, now).map_err(no_proof)?;
+        }
         let claims = verified.claims();
         self.of_this_store(&claims.session.revision).await?;
         Ok(SessionCaller { claims: Arc::new(claims.clone()), kid: verified.kid().into() })
@@ -113,5 +138,15 @@ impl Authenticator {
             return Ok(());
         }
         Err(foreign())
+    }
+}
+
+/// Of a full memory nobody could judge the proof.
+fn no_proof(error: DpopError) -> Fault {
+    let message = error.to_string();
+    match error {
+        DpopError::Busy => Fault::new(Code::ResourceExhausted, error.code(), message)
+            .retry_after(Duration::from_secs(1)),
+        _ => Fault::unauthenticated(error.code(), message),
     }
 }

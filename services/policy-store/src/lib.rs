@@ -45,6 +45,7 @@ use countersign_serve::{
     listener::Listener,
 };
 use countersign_store::{Store, StoreError};
+use countersign_token::dpop::SeenProofs;
 use prost_types::Timestamp;
 
 pub use account::ADMINISTRATOR;
@@ -207,6 +208,7 @@ pub async fn serve_opened(
         identities: config.identities,
         issuer: config.issuer.as_str().into(),
         store: store.clone(),
+        seen_proofs: Arc::new(SeenProofs::new(authn::MAX_SEEN_PROOFS)),
     };
     let service = PolicyStoreServiceServer::new(policy_store);
     server.routes().add_service(Authenticated::new(service, authenticator));

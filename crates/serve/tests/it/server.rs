@@ -8,7 +8,7 @@ use countersign_serve::{
     listener::bind_with,
     tls::Protocol,
 };
-use http::HeaderMap;
+use http::{HeaderMap, Uri};
 use tonic::{
     Code,
     transport::{Channel, Server},
@@ -25,7 +25,7 @@ impl Authenticate for Who {
 
     async fn authenticate(
         &self,
-        _path: &str,
+        _uri: &Uri,
         headers: &HeaderMap,
         peer: Option<&Peer>,
     ) -> Result<(), Fault> {

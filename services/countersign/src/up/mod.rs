@@ -332,6 +332,7 @@ async fn start_on(
         jwt_issuers,
         limits: options.limits,
         rotation: options.rotation,
+        operator_account: Some(options.account.to_string()),
         audit_dir: Some(options.audit_dir.unwrap_or_else(|| data_dir.join("exchanges"))),
         name: "gateway".to_owned(),
         metrics: options.metrics,

@@ -3,7 +3,13 @@
 use std::fmt;
 
 use countersign_proto::decision::v1::ProofOfPossession;
+use countersign_serve::{
+    authn::{Credential, called},
+    incoming::Peer,
+};
 use countersign_token::dpop::{self, DpopError, MAX_PROOF_BYTES, ProvenKey};
+
+use http::Uri;
 
 use super::question::short;
 use crate::error::Refusal;
@@ -66,6 +72,17 @@ impl Possession {
             }
         };
         Ok(Self { dpop, certificate })
+    }
+
+    /// What a caller shows beside its own token, in a call of `uri` (RFC 9449 section 7.1, RFC 8705 section 3).
+    pub fn of_caller(shown: Credential<'_>, uri: &Uri, peer: Option<&Peer>) -> Self {
+        let dpop = shown.dpop.map(|proof| Dpop {
+            proof: proof.to_owned(),
+            method: "POST".to_owned(),
+            uri: called(uri),
+        });
+        let certificate = peer.and_then(Peer::certificate).map(|it| it.as_ref().to_owned());
+        Self { dpop, certificate }
     }
 
     /// The key that is proven at `now`, by a proof made for this access token, if it had to be; none when there is no proof.

@@ -9,7 +9,7 @@ use countersign_proto::{
     },
     policy::v1::{RevokedTokenRecord, record::Record as Kind},
 };
-use countersign_token::Confirmation;
+use countersign_token::{Confirmation, MayAct};
 use tonic::Code;
 
 use crate::harness::{ORDER, OURS, System, by, eventually, now, question, record, refused, role};
@@ -276,6 +276,17 @@ async fn a_gateway_asks_about_exchanges() {
     let client = Client::new();
     let own = bound(&system, Confirmation::Key(client.thumbprint()));
     check(&|r| r.subject_token = own.clone(), "ProofOfPossessionRequired").await;
+    // Who may act is in the token (ATTACKS 76).
+    let named = system.minted("App", "orders", |claims| {
+        let client_id = Some("AROAOTHER:s".to_owned());
+        claims.may_act = Some(MayAct { iss: claims.iss.clone(), sub: None, client_id });
+    });
+    check(&|r| r.subject_token = named.clone(), "ActorNotAllowed").await;
+    let by_actor = |r: &mut AuthorizeExchangeRequest| {
+        r.subject_token = named.clone();
+        r.actor_token = actor.clone();
+    };
+    check(&by_actor, "ActorNotAllowed").await;
     // Who only asks about it has nothing to prove.
     let in_question = |r: &mut AuthorizeExchangeRequest| {
         r.subject_token = own.clone();

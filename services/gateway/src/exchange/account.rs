@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use countersign_proto::token::v1::ExchangeResponse;
 use countersign_serve::Fault;
+use tokio::sync::OwnedSemaphorePermit;
 
 use super::counts::Counts;
 use crate::{
@@ -30,6 +31,8 @@ pub(crate) struct Account {
     pub(crate) decision_id: String,
     pub(super) service_principal: String,
     pub(crate) token_id: String,
+    /// Until it is over.
+    pub(super) room: Option<OwnedSemaphorePermit>,
     closed: bool,
 }
 
@@ -57,7 +60,7 @@ impl Account {
     ) -> Result<ExchangeResponse, Refusal> {
         let end = match &outcome {
             // Their number is the caller's to choose.
-            Err(Refusal::TooOften { .. }) => return outcome,
+            Err(Refusal::TooOften { .. } | Refusal::Busy) => return outcome,
             Err(refusal) => End::Refused {
                 reason: Fault::from(refusal).reason().to_owned(),
                 message: refusal.to_string(),
@@ -111,6 +114,7 @@ impl Account {
             decision_id,
             service_principal,
             token_id,
+            room: _,
             closed: _,
         } = self;
         match outcome {

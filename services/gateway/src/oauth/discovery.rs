@@ -18,9 +18,9 @@ pub fn metadata(issuer: &str) -> Value {
         "token_endpoint_auth_methods_supported": ["none"],
         // RFC 8414 section 2: a caller shows an access token of its own.
         "introspection_endpoint": at(tokens::INTROSPECT),
-        "introspection_endpoint_auth_methods_supported": ["Bearer"],
+        "introspection_endpoint_auth_methods_supported": ["Bearer", "DPoP"],
         "revocation_endpoint": at(tokens::REVOKE),
-        "revocation_endpoint_auth_methods_supported": ["Bearer"],
+        "revocation_endpoint_auth_methods_supported": ["Bearer", "DPoP"],
         // There is no authorization endpoint, so there is nothing that it could answer.
         "response_types_supported": [],
         "dpop_signing_alg_values_supported": [dpop::ALGORITHM],

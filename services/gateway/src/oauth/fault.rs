@@ -140,6 +140,8 @@ impl IntoResponse for OAuthFault {
         }
         if challenge {
             headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+            // RFC 9449 section 7.1.
+            headers.append(WWW_AUTHENTICATE, HeaderValue::from_static("DPoP algs=\"ES256\""));
         }
         response
     }

@@ -97,6 +97,7 @@ pub fn exchange_request(mut form: Form) -> Result<ExchangeRequest, OAuthFault> {
         source_identity: form.take("source_identity"),
         requested_token_type: form.take("requested_token_type"),
         client_key_thumbprint: form.take("client_key_thumbprint"),
+        may_act: form.take("may_act"),
     };
     form.finish()?;
     Ok(request)

@@ -19,7 +19,7 @@ use super::{
     fault::{OAuthFault, no_store},
     form::{self, Form},
 };
-use crate::beside::Beside;
+use crate::{beside::Beside, http::ClientCertificate};
 
 /// Its path; `htu` of a DPoP proof is the issuer and this.
 pub const PATH: &str = "/oauth2/token";
@@ -46,10 +46,12 @@ async fn answer(
         let message = "no `authorization` header here: the `subject_token` is the credential";
         return Err(OAuthFault::invalid_request(message));
     }
+    let certificate = request.extensions().get::<ClientCertificate>().map(|it| it.0.clone());
     let (headers, form) = read(request).await?;
     let request = form::exchange_request(form)?;
     let uri = || format!("{}{PATH}", face.exchange.issuer);
-    let beside = Beside::of(&headers, uri).map_err(|refusal| OAuthFault::from(&refusal))?;
+    let beside = Beside::of(&headers, uri, certificate);
+    let beside = beside.map_err(|refusal| OAuthFault::from(&refusal))?;
     let outcome = face.exchange.exchange_beside(request, &beside, source).await;
     outcome.map(rendered).map_err(|refusal| OAuthFault::from(&refusal))
 }

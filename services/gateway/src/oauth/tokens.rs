@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use axum::{
     Json,
     extract::{ConnectInfo, Request, State},
-    http::{HeaderMap, StatusCode},
+    http::StatusCode,
     response::{IntoResponse, Response},
 };
 use countersign_token::Claims;
@@ -16,7 +16,11 @@ use super::{
     fault::{OAuthFault, no_store},
     token::read,
 };
-use crate::{authn::Caller, clock, convert};
+use crate::{
+    authn::{Call, Caller},
+    clock, convert,
+    http::ClientCertificate,
+};
 
 /// RFC 7662 section 2.
 pub const INTROSPECT: &str = "/oauth2/introspect";
@@ -61,7 +65,7 @@ pub async fn revoke(
 
 /// Who asks, and about which token. Who shows nothing learns nothing of the form.
 async fn asked(face: &Face, path: &str, request: Request) -> Result<(Caller, String), OAuthFault> {
-    let caller = caller(face, path, request.headers())?;
+    let caller = caller(face, path, &request)?;
     let (_, mut form) = read(request).await?;
     let token = form.take("token");
     // RFC 7009 section 2.1: there is one type, and a wrong hint must not stand in the way.
@@ -73,15 +77,18 @@ async fn asked(face: &Face, path: &str, request: Request) -> Result<(Caller, Str
     }
 }
 
-fn caller(face: &Face, path: &str, headers: &HeaderMap) -> Result<Caller, OAuthFault> {
+fn caller(face: &Face, path: &str, request: &Request) -> Result<Caller, OAuthFault> {
+    let certificate = request.extensions().get::<ClientCertificate>().map(|it| it.0.as_ref());
+    let uri = &format!("{}{path}", face.exchange.issuer);
     // A service shows itself on the gRPC port.
-    let caller = face.door.caller(path, headers, None, clock::now());
-    caller.map_err(|fault| OAuthFault::of_caller(&fault))
+    let call = Call { path, uri, headers: request.headers(), peer: None, certificate };
+    face.door.caller(call, clock::now()).map_err(|fault| OAuthFault::of_caller(&fault))
 }
 
 fn rendered(claims: Option<&Claims>) -> Value {
     let Some(claims) = claims else { return json!({ "active": false }) };
-    let Claims { iss, sub, aud, exp, iat, jti, client_id, scope, cnf, act, session: _ } = claims;
+    let Claims { iss, sub, aud, exp, iat, jti, client_id, scope, cnf, act, may_act, session: _ } =
+        claims;
     let mut body = json!({
         "active": true,
         "iss": iss,
@@ -93,7 +100,12 @@ fn rendered(claims: Option<&Claims>) -> Value {
         "client_id": client_id,
         "token_type": convert::token_type(claims),
     });
-    let more = [("scope", json!(scope)), ("cnf", json!(cnf)), ("act", json!(act))];
+    let more = [
+        ("scope", json!(scope)),
+        ("cnf", json!(cnf)),
+        ("act", json!(act)),
+        ("may_act", json!(may_act)),
+    ];
     if let Some(members) = body.as_object_mut() {
         for (name, value) in more.into_iter().filter(|(_, value)| !value.is_null()) {
             members.insert(name.to_owned(), value);

@@ -18,7 +18,7 @@ use crate::{
 type Change = (&'static str, &'static str, fn(&mut ExchangeRequest));
 
 /// Each field of the request, changed to another good value, and the reason of the refusal.
-const FIELDS: [Change; 21] = [
+const FIELDS: [Change; 23] = [
     ("subject_token", "MissingAuthenticationToken", |r| r.subject_token.clear()),
     ("subject_token", "ProofNotBase64Url", |r| r.subject_token.insert(0, '=')),
     ("subject_token_type", "UnsupportedTokenType", |r| {
@@ -46,6 +46,8 @@ const FIELDS: [Change; 21] = [
     }),
     ("client_key_thumbprint", "ValidationError", |r| r.client_key_thumbprint = "x".into()),
     ("client_key_thumbprint", "BindingMismatch", |r| r.client_key_thumbprint = "A".repeat(43)),
+    ("may_act", "ValidationError", |r| r.may_act = "x".into()),
+    ("may_act", "BindingMismatch", |r| r.may_act = "AROATHIEF:s".into()),
 ];
 
 #[test]

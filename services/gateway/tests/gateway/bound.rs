@@ -1,7 +1,10 @@
 //! Tokens bound to a client's key: asked for by its thumbprint, or by a DPoP proof, and never stripped of it.
 
+use aws_lc_rs::digest::{SHA256, digest};
+use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use countersign_proto::token::v1::{
-    ExchangeRequest, ExchangeResponse, token_exchange_service_client::TokenExchangeServiceClient,
+    ExchangeRequest, ExchangeResponse, IntrospectRequest,
+    token_exchange_service_client::TokenExchangeServiceClient,
 };
 use countersign_token::{Claims, Confirmation, KeyRecord, KeySet, PublicKey, check_signature};
 use serde_json::{Value, json};
@@ -9,6 +12,7 @@ use tonic::{Code, Request};
 
 use crate::{
     client::{Client, grpc_uri},
+    http_token::{encoded, post},
     narrowed::narrowing,
     proofs::{Workload, request},
     system::{Refused, System, now},
@@ -176,15 +180,110 @@ async fn a_bound_token_stays_bound() {
         exchange(&system, narrowing(&bearer), &client.proof("bind", &uri)).await.unwrap();
     assert_eq!(cnf(&system, &response).await, Some(Confirmation::Key(client.thumbprint())));
     assert!(system.decision.exchanges().pop().unwrap().proof_of_possession.is_none());
-    let actor = ExchangeRequest {
+    // Who acts shows its key in the same way; where both tokens are bound, it is to one key.
+    let acting = |subject: &str| ExchangeRequest {
         actor_token: own.clone(),
         actor_token_type: "urn:ietf:params:oauth:token-type:access_token".into(),
-        ..narrowing(&bearer)
+        ..narrowing(subject)
     };
-    assert_eq!(system.exchange(actor).await.unwrap_err().reason, "ProofOfPossessionRequired");
+    let other_key = Client::new();
+    let others = exchange(
+        &system,
+        local.sign(ExchangeRequest { client_key_thumbprint: other_key.thumbprint(), ..request() }),
+        "",
+    );
+    let others = others.await.unwrap().access_token;
+    let check = async |asked: ExchangeRequest, proof: &str, reason: &str| {
+        let refused = exchange(&system, asked, proof).await.unwrap_err();
+        assert_eq!(refused.reason, reason, "{refused:?}");
+    };
+    check(acting(&bearer), "", "ProofOfPossessionRequired").await;
+    check(acting(&bearer), &thief.proof("act-1", &uri), "ProofOfPossessionMismatch").await;
+    check(acting(&others), &client.proof("act-2", &uri), "ProofOfPossessionMismatch").await;
+    check(acting(&others), &other_key.proof("act-3", &uri), "ProofOfPossessionMismatch").await;
+    let response = exchange(&system, acting(&bearer), &client.proof("act-4", &uri)).await.unwrap();
+    assert_eq!(cnf(&system, &response).await, Some(Confirmation::Key(client.thumbprint())));
+    assert!(system.decision.exchanges().pop().unwrap().proof_of_possession.is_some());
+    let response = exchange(&system, acting(&orders), &client.proof("act-5", &uri)).await.unwrap();
+    assert_eq!(cnf(&system, &response).await, Some(Confirmation::Key(client.thumbprint())));
+}
+
+// ATTACKS 74, 79, 80: callers' own tokens.
+#[tokio::test]
+async fn a_bound_caller_shows_its_key() {
+    let system = System::start().await;
+    system.ready().await;
+    let (client, thief) = (Client::new(), Client::new());
+    let local = Workload::local(&system.gateway.issuer);
+    let own = local.sign(ExchangeRequest {
+        client_key_thumbprint: client.thumbprint(),
+        audience: "countersign".into(),
+        ..request()
+    });
+    let own = exchange(&system, own, "").await.unwrap().access_token;
+    let ath = URL_SAFE_NO_PAD.encode(digest(&SHA256, own.as_bytes()));
+    let proof = |by: &Client, name: &str, uri: &str| {
+        by.proof_with(json!({"jti": name, "htm": "POST", "htu": uri, "iat": now(), "ath": ath}))
+    };
+    let rpc = async |authorization: String, proof: &str| {
+        let mut rpc = TokenExchangeServiceClient::new(system.gateway.channel.clone());
+        let mut asked = Request::new(countersign_proto::token::v1::GetJwksRequest {});
+        asked.metadata_mut().insert("authorization", authorization.parse().unwrap());
+        if !proof.is_empty() {
+            asked.metadata_mut().insert("dpop", proof.parse().unwrap());
+        }
+        rpc.get_jwks(asked).await.err().map(|status| Refused::from(status).reason)
+    };
+    let uri = grpc_uri(&system.gateway.origin, "GetJwks");
+    let (bearer, dpop) = (format!("Bearer {own}"), format!("DPoP {own}"));
+    let required = Some("ProofOfPossessionRequired".to_owned());
+    assert_eq!(rpc(bearer.clone(), "").await, required);
+    assert_eq!(rpc(bearer.clone(), &proof(&client, "1", &uri)).await, required);
+    assert_eq!(rpc(dpop.clone(), "").await, required);
+    assert_eq!(rpc(dpop.clone(), &proof(&client, "2", &uri)).await, None);
+    assert_eq!(rpc(dpop.clone(), &proof(&client, "2", &uri)).await.unwrap(), "DpopProofReplayed");
+    let elsewhere = grpc_uri(&system.gateway.origin, "Revoke");
+    assert_eq!(
+        rpc(dpop.clone(), &proof(&client, "3", &elsewhere)).await.unwrap(),
+        "InvalidDpopProof"
+    );
+    // RFC 9449 section 4.3, 11: with a token goes its hash.
+    assert_eq!(rpc(dpop.clone(), &client.proof("4", &uri)).await.unwrap(), "InvalidDpopProof");
+    let mismatch = "ProofOfPossessionMismatch";
+    assert_eq!(rpc(dpop.clone(), &proof(&thief, "5", &uri)).await.unwrap(), mismatch);
+
+    // Over HTTP the same, of the issuer's URL; and the decision service is shown it too.
+    let path = "/oauth2/introspect";
+    let uri = format!("{}{path}", system.gateway.issuer);
+    let http = async |authorization: &str, proof: &str| {
+        let mut headers = vec![
+            ("content-type", "application/x-www-form-urlencoded"),
+            ("authorization", authorization),
+        ];
+        if !proof.is_empty() {
+            headers.push(("dpop", proof));
+        }
+        let body = encoded(&[("token", own.clone())]);
+        let (status, headers, body) = post(&system, path, &headers, &body).await;
+        let challenges = headers.get_all("www-authenticate").iter().count();
+        assert_eq!(challenges, if status == 401 { 2 } else { 0 });
+        (status, body)
+    };
+    let (status, body) = http(&bearer, "").await;
+    assert_eq!((status, &body["reason"]), (401, &json!("ProofOfPossessionRequired")));
+    let (status, body) = http(&dpop, &proof(&client, "6", &uri)).await;
+    assert_eq!((status, &body["active"]), (200, &json!(true)));
+    let (status, body) = http(&dpop, &proof(&client, "6", &uri)).await;
+    assert_eq!((status, &body["reason"]), (401, &json!("DpopProofReplayed")));
+    let other = system.exchange(local.sign(request())).await.unwrap().access_token;
     let mut rpc = TokenExchangeServiceClient::new(system.gateway.channel.clone());
-    let mut asked = Request::new(countersign_proto::token::v1::GetJwksRequest {});
-    asked.metadata_mut().insert("authorization", format!("Bearer {own}").parse().unwrap());
-    let refused = Refused::from(rpc.get_jwks(asked).await.unwrap_err());
-    assert_eq!(refused.reason, "ProofOfPossessionRequired");
+    let message = IntrospectRequest { token: other, ..Default::default() };
+    let mut asked = Request::new(message);
+    let uri = grpc_uri(&system.gateway.origin, "Introspect");
+    let shown = proof(&client, "7", &uri);
+    asked.metadata_mut().insert("authorization", dpop.parse().unwrap());
+    asked.metadata_mut().insert("dpop", shown.parse().unwrap());
+    rpc.introspect(asked).await.unwrap();
+    let possession = system.decision.permissions().pop().unwrap().proof_of_possession.unwrap();
+    assert_eq!((possession.dpop_proof, possession.uri), (shown, uri));
 }

@@ -2,7 +2,8 @@
 
 use countersign_proto::token::v1::{
     ExchangeRequest, ExchangeWithChallengeRequest, GetJwksRequest, IntrospectRequest,
-    RevokeRequest, token_exchange_service_client::TokenExchangeServiceClient,
+    RevokeRequest, RotateSigningKeyRequest,
+    token_exchange_service_client::TokenExchangeServiceClient,
 };
 use tonic::{Code, Request};
 
@@ -24,6 +25,7 @@ async fn every_rpc_refuses_who_shows_nothing() {
         client.introspect(IntrospectRequest::default()).await.unwrap_err(),
         client.revoke(RevokeRequest::default()).await.unwrap_err(),
         client.get_jwks(GetJwksRequest {}).await.unwrap_err(),
+        client.rotate_signing_key(RotateSigningKeyRequest {}).await.unwrap_err(),
     ];
     for status in statuses {
         let refused = Refused::from(status);

@@ -37,6 +37,7 @@ fn form(request: &ExchangeRequest) -> Vec<(&'static str, String)> {
         source_identity,
         requested_token_type,
         client_key_thumbprint,
+        may_act,
     } = request.clone();
     let tags: Vec<_> = tags.iter().map(|tag| json!({"key": tag.key, "value": tag.value})).collect();
     let mut pairs = vec![
@@ -56,6 +57,7 @@ fn form(request: &ExchangeRequest) -> Vec<(&'static str, String)> {
         ("source_identity", source_identity),
         ("requested_token_type", requested_token_type),
         ("client_key_thumbprint", client_key_thumbprint),
+        ("may_act", may_act),
     ];
     pairs.extend(policy_arns.into_iter().map(|arn| ("policy_arns", arn)));
     pairs.extend(transitive_tag_keys.into_iter().map(|key| ("transitive_tag_keys", key)));

@@ -4,7 +4,7 @@ use countersign_proto::{
     decision::v1::{AuthorizeExchangeResponse, Decision, DecisionReason},
     token::v1::{ExchangeRequest, ExchangeResponse, Tag},
 };
-use countersign_token::Claims;
+use countersign_token::{Claims, MayAct};
 use tonic::{Code, Status};
 
 use crate::{
@@ -311,4 +311,78 @@ async fn who_acts_is_in_the_token() {
     let brief = system.exchange(brief).await.unwrap().access_token;
     let response = system.exchange(acting(&subject, &brief)).await.unwrap();
     assert!(response.expires_in <= 30, "{}", response.expires_in);
+}
+
+// ATTACKS 76.
+#[tokio::test]
+async fn who_may_act_is_in_the_token() {
+    let system = System::start().await;
+    system.ready().await;
+    let actor = first(&system, |asked| asked.audience = "countersign".into()).await;
+    let other = first(&system, |asked| asked.audience = "countersign".into()).await;
+    let of_actor = {
+        let response = ExchangeResponse { access_token: actor.clone(), ..Default::default() };
+        claims(&system, &response, "countersign").await
+    };
+    for name in [of_actor.sub.clone(), of_actor.client_id.clone()] {
+        let token = first(&system, |asked| asked.may_act = name.clone()).await;
+        let acting = |actor: &str| ExchangeRequest {
+            actor_token: actor.into(),
+            actor_token_type: ACCESS_TOKEN.into(),
+            ..narrowing(&token)
+        };
+        let before = system.decision.exchanges().len();
+        let chained = ExchangeRequest {
+            subject_token: first(&system, |asked| {
+                asked.may_act = name.clone();
+                asked.audience = "countersign".into();
+            })
+            .await,
+            subject_token_type: ACCESS_TOKEN.into(),
+            ..request()
+        };
+        let changed = ExchangeRequest { may_act: "AROAOTHER:s".into(), ..acting(&actor) };
+        for (which, asked) in [
+            ("another", acting(&other)),
+            ("nobody", narrowing(&token)),
+            ("nobody, to a role", chained),
+        ] {
+            let refused = system.exchange(asked).await.unwrap_err();
+            assert_eq!(refused.reason, "ActorNotAllowed", "{which}: {refused:?}");
+            assert_eq!(refused.code, Code::PermissionDenied, "{which}");
+        }
+        assert_eq!(system.decision.exchanges().len(), before, "nobody was asked");
+        assert_eq!(system.exchange(changed).await.unwrap_err().reason, "ActorNotAllowed");
+        // Whom it names may act, and stays the only one who may: also for the token that comes out.
+        let response = system.exchange(acting(&actor)).await.unwrap();
+        let out = claims(&system, &response, "orders").await;
+        assert_eq!(out.act.unwrap().sub, of_actor.sub);
+        assert_eq!(out.may_act.as_ref().map(MayAct::name), Some(name.as_str()));
+        assert_eq!(out.may_act.unwrap().iss, system.gateway.issuer);
+        let again = ExchangeRequest { subject_token: response.access_token, ..acting(&other) };
+        assert_eq!(system.exchange(again).await.unwrap_err().reason, "ActorNotAllowed");
+    }
+    // The same name of a role that was made again is not that unique form.
+    let token =
+        first(&system, |asked| asked.may_act = format!("AROAOLD{}", of_actor.client_id)).await;
+    let acting = ExchangeRequest {
+        actor_token: actor.clone(),
+        actor_token_type: ACCESS_TOKEN.into(),
+        ..narrowing(&token)
+    };
+    assert_eq!(system.exchange(acting).await.unwrap_err().reason, "ActorNotAllowed");
+    for bad in [
+        "x",
+        "arn:aws:iam::000000000000:role/R",
+        "arn:aws:sts::000000000000:assumed-role/R",
+        "a:b:c",
+        ":s",
+        "r:",
+    ] {
+        let mut asked = narrowing(&actor);
+        asked.may_act = bad.into();
+        let refused = system.exchange(asked).await.unwrap_err();
+        assert_eq!(refused.reason, "ValidationError", "{bad}");
+        assert!(refused.message.starts_with("may_act"), "{bad}: {}", refused.message);
+    }
 }

@@ -122,6 +122,7 @@ fn bound(request: &ExchangeRequest) -> BoundRequest {
         source_identity: request.source_identity.clone(),
         requested_token_type: request.requested_token_type.clone(),
         client_key_thumbprint: request.client_key_thumbprint.clone(),
+        may_act: request.may_act.clone(),
     }
 }
 

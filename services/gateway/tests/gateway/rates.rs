@@ -8,13 +8,17 @@ use tonic::Code;
 
 use crate::{
     proofs::{Workload, request},
+    sts::{self, Answer},
     system::{Refused, System},
 };
 
 async fn start(exchanges: Rate, http: Rate) -> System {
     let all = Rate::new(1_000_000, 1_000_000);
-    let limits =
-        RateLimits { exchanges: Rates { each: exchanges, all }, http: Rates { each: http, all } };
+    let limits = RateLimits {
+        exchanges: Rates { each: exchanges, all },
+        http: Rates { each: http, all },
+        ..RateLimits::default()
+    };
     let system = System::start_as(|_| {}, "", |config| config.limits = limits).await;
     system.ready().await;
     system
@@ -62,4 +66,38 @@ async fn the_http_port_says_when_to_come_again() {
     for path in ["/healthz", "/.well-known/jwks.json"] {
         assert_eq!(system.gateway.http_get(path).await.0, 200, "{path}");
     }
+}
+
+/// FAULTS F23: what is too much at once is turned away at once, and what was let in is finished.
+#[tokio::test]
+async fn no_more_at_once_than_there_is_room_for() {
+    let rates = Rates { each: MANY, all: MANY };
+    let limits = RateLimits { exchanges: rates, http: rates, in_flight: 3 };
+    let system = System::start_as(|_| {}, "", |config| config.limits = limits).await;
+    system.ready().await;
+    let external = Workload::external(&system.gateway.issuer, &system.sts.origin);
+    system.sts.answers(Answer::Silence);
+    let asked = system.sts.asked();
+    let under_way: Vec<_> = (0..3)
+        .map(|_| {
+            let mut client = TokenExchangeServiceClient::new(system.gateway.channel.clone());
+            let signed = external.sign(request());
+            tokio::spawn(async move { client.exchange(signed).await })
+        })
+        .collect();
+    while system.sts.asked() < asked + 3 {
+        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+    }
+    let signed = external.sign(request());
+    let refused = system.exchange(signed.clone()).await.unwrap_err();
+    assert_eq!((refused.code, refused.reason.as_str()), (Code::ResourceExhausted, "Throttling"));
+    assert!(refused.retry);
+    assert_eq!(system.sts.asked(), asked + 3, "nobody was asked");
+    for task in under_way {
+        let refused = Refused::from(task.await.unwrap().unwrap_err());
+        assert_eq!((refused.code, refused.reason.as_str()), (Code::Unavailable, "StsUnavailable"));
+    }
+    // There is room again, and the proof that was turned away is as good as it was.
+    system.sts.answers(sts::identity(sts::ARN, sts::USER_ID));
+    system.exchange(signed).await.unwrap();
 }

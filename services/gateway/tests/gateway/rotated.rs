@@ -3,12 +3,20 @@
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use countersign_gateway::Rotation;
+use countersign_proto::{
+    decision::v1::{AuthorizeResponse, Decision},
+    token::v1::{
+        ExchangeRequest, RotateSigningKeyRequest,
+        token_exchange_service_client::TokenExchangeServiceClient,
+    },
+};
 use tokio::sync::Notify;
+use tonic::{Code, Request};
 
 use crate::{
     granted::verified,
     proofs::{Workload, request},
-    system::System,
+    system::{Refused, System},
 };
 
 async fn start(every: Duration) -> (System, Arc<Notify>) {
@@ -88,4 +96,76 @@ async fn a_turn_that_fails_changes_nothing() {
     until(async || (system.store.calls("PublishSigningKey") > before).then_some(())).await;
     assert_eq!(signs(&system).await.unwrap(), first);
     assert_eq!(published(&system).await, BTreeSet::from([first]));
+}
+
+/// By RPC: who has the right, and is of the operator's account.
+#[tokio::test]
+async fn who_may_ask_for_another_key() {
+    let rotation = Rotation::every(Duration::from_millis(2900), Arc::default());
+    let system = System::start_as(|_| {}, "", |config| config.rotation = rotation).await;
+    system.ready().await;
+    let local = Workload::local(&system.gateway.issuer);
+    let token = async |role: &str| {
+        let asked = ExchangeRequest {
+            role_arn: format!("arn:aws:iam::000000000000:role/{role}"),
+            audience: "countersign".into(),
+            ..request()
+        };
+        system.exchange(local.sign(asked)).await.unwrap().access_token
+    };
+    let (operator, administrator) =
+        (token("KeyKeeper").await, token("CountersignAdministrator").await);
+    let ask = async |token: &str| {
+        let mut client = TokenExchangeServiceClient::new(system.gateway.channel.clone());
+        let mut asked = Request::new(RotateSigningKeyRequest {});
+        asked.metadata_mut().insert("authorization", format!("Bearer {token}").parse().unwrap());
+        let answer = client.rotate_signing_key(asked).await;
+        answer.map(|answer| answer.into_inner().kid).map_err(Refused::from)
+    };
+    let first = signs(&system).await.unwrap();
+    let denied = async |token: &str, because: &str| {
+        let refused = ask(token).await.unwrap_err();
+        assert_eq!(refused.reason, "AccessDenied");
+        assert!(refused.message.contains(because), "{}", refused.message);
+        assert_eq!(published(&system).await.len(), 1);
+    };
+    denied(&operator, "no policy").await;
+    let question = system.decision.permissions().pop().unwrap();
+    let asked = (question.action.as_str(), question.resource.as_str());
+    assert_eq!(asked, ("countersign:RotateSigningKey", "*"));
+    system.decision.permits(|_| {
+        let decision = Decision::Allow.into();
+        Ok(AuthorizeResponse { decision, allowed: true, ..Default::default() })
+    });
+    denied(&administrator, "barred").await;
+    let next = ask(&operator).await.unwrap();
+    assert_ne!(next, first);
+    assert!(published(&system).await.contains(&next), "before it signs");
+    // While it is on its way there is nothing more to ask for.
+    assert_eq!(ask(&operator).await.unwrap(), next);
+    until(async || (signs(&system).await.unwrap() == next).then_some(())).await;
+}
+
+#[tokio::test]
+async fn no_other_account_asks_for_another_key() {
+    for account in [None, Some("111122223333".to_owned())] {
+        let system = System::start_as(|_| {}, "", |config| config.operator_account = account).await;
+        system.ready().await;
+        system.decision.permits(|_| {
+            let decision = Decision::Allow.into();
+            Ok(AuthorizeResponse { decision, allowed: true, ..Default::default() })
+        });
+        let local = Workload::local(&system.gateway.issuer);
+        let asked = ExchangeRequest { audience: "countersign".into(), ..request() };
+        let token = system.exchange(local.sign(asked)).await.unwrap().access_token;
+        let mut client = TokenExchangeServiceClient::new(system.gateway.channel.clone());
+        let mut asked = Request::new(RotateSigningKeyRequest {});
+        asked.metadata_mut().insert("authorization", format!("Bearer {token}").parse().unwrap());
+        let refused = Refused::from(client.rotate_signing_key(asked).await.unwrap_err());
+        assert_eq!(
+            (refused.code, refused.reason.as_str()),
+            (Code::PermissionDenied, "AccessDenied")
+        );
+        assert!(refused.message.contains("operator-account"), "{}", refused.message);
+    }
 }

@@ -175,6 +175,7 @@ async fn start_gateway(
         jwt_issuers: JwtIssuers::default(),
         limits: RateLimits::default(),
         rotation: Rotation::default(),
+        operator_account: Some("000000000000".into()),
         audit_dir: None,
         name: "gateway".into(),
         metrics: Metrics::default(),
