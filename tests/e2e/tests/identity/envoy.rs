@@ -48,12 +48,32 @@ fn read_head(stream: &mut TcpStream) -> String {
     String::from_utf8_lossy(&head).into_owned()
 }
 
-/// What Envoy is told: one listener, its questions to `decision`, all that pass to `upstream`.
-fn config(listen: u16, decision: u16, upstream: u16, token: &str) -> Value {
-    let address =
-        |port: u16| json!({"socket_address": {"address": "127.0.0.1", "port_value": port}});
-    let endpoint =
-        |port: u16| json!([{"lb_endpoints": [{"endpoint": {"address": address(port)}}]}]);
+fn address(port: u16) -> Value {
+    json!({"socket_address": {"address": "127.0.0.1", "port_value": port}})
+}
+
+fn cluster(name: &str, port: u16) -> Value {
+    let endpoint = json!([{"lb_endpoints": [{"endpoint": {"address": address(port)}}]}]);
+    json!({"name": name, "type": "STATIC", "connect_timeout": "2s",
+        "load_assignment": {"cluster_name": name, "endpoints": endpoint}})
+}
+
+/// What Envoy is told: one listener, its questions by `filter` to `asked`, all that pass to `upstream`.
+fn config(listen: u16, filter: &Value, asked: &Value, upstream: u16) -> Value {
+    let route = json!({"name": "envoy.filters.http.router", "typed_config": {
+        "@type": "type.googleapis.com/envoy.extensions.filters.http.router.v3.Router"}});
+    let manager = json!({"name": "envoy.filters.network.http_connection_manager", "typed_config": {
+        "@type": "type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager",
+        "stat_prefix": "in", "http_filters": [filter, route],
+        "route_config": {"virtual_hosts": [{"name": "all", "domains": ["*"],
+            "routes": [{"match": {"prefix": "/"}, "route": {"cluster": "upstream"}}]}]}}});
+    json!({"static_resources": {
+        "listeners": [{"address": address(listen), "filter_chains": [{"filters": [manager]}]}],
+        "clusters": [asked, cluster("upstream", upstream)]}})
+}
+
+/// The decision service is asked about each request.
+fn ext_authz(decision: u16, token: &str) -> (Value, Value) {
     let h2 = json!({"envoy.extensions.upstreams.http.v3.HttpProtocolOptions": {
         "@type": "type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions",
         "explicit_http_config": {"http2_protocol_options": {}}}});
@@ -63,20 +83,27 @@ fn config(listen: u16, decision: u16, upstream: u16, token: &str) -> Value {
         "grpc_service": {
             "envoy_grpc": {"cluster_name": "countersign"}, "timeout": "5s",
             "initial_metadata": [{"key": "authorization", "value": format!("Bearer {token}")}]}}});
-    let route = json!({"name": "envoy.filters.http.router", "typed_config": {
-        "@type": "type.googleapis.com/envoy.extensions.filters.http.router.v3.Router"}});
-    let manager = json!({"name": "envoy.filters.network.http_connection_manager", "typed_config": {
-        "@type": "type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager",
-        "stat_prefix": "in", "http_filters": [ask, route],
-        "route_config": {"virtual_hosts": [{"name": "all", "domains": ["*"],
-            "routes": [{"match": {"prefix": "/"}, "route": {"cluster": "upstream"}}]}]}}});
-    json!({"static_resources": {
-        "listeners": [{"address": address(listen), "filter_chains": [{"filters": [manager]}]}],
-        "clusters": [
-            {"name": "countersign", "type": "STATIC", "connect_timeout": "2s", "typed_extension_protocol_options": h2,
-                "load_assignment": {"cluster_name": "countersign", "endpoints": endpoint(decision)}},
-            {"name": "upstream", "type": "STATIC", "connect_timeout": "2s",
-                "load_assignment": {"cluster_name": "upstream", "endpoints": endpoint(upstream)}}]}})
+    let mut asked = cluster("countersign", decision);
+    asked["typed_extension_protocol_options"] = h2;
+    (ask, asked)
+}
+
+/// Envoy checks each request's token by itself, with the keys that the gateway publishes.
+fn jwt_authn(issuer: &str, audience: &str) -> (Value, Value) {
+    let check = json!({"name": "envoy.filters.http.jwt_authn", "typed_config": {
+        "@type": "type.googleapis.com/envoy.extensions.filters.http.jwt_authn.v3.JwtAuthentication",
+        "providers": {"countersign": {
+            "issuer": issuer, "audiences": [audience], "require_expiration": true, "forward": false,
+            "forward_payload_header": "x-token-payload",
+            "remote_jwks": {"cache_duration": "300s", "http_uri": {
+                "uri": format!("{issuer}/.well-known/jwks.json"), "cluster": "countersign", "timeout": "5s"}}}},
+        "rules": [{"match": {"prefix": "/"}, "requires": {"provider_name": "countersign"}}]}});
+    (check, cluster("countersign", port_of(issuer)))
+}
+
+fn port_of(origin: &str) -> u16 {
+    let (_, port) = origin.rsplit_once(':').expect("it has a port");
+    port.parse().expect("a port is a number")
 }
 
 struct Envoy {
@@ -86,10 +113,10 @@ struct Envoy {
 }
 
 impl Envoy {
-    fn start(decision: u16, token: &str) -> Self {
+    fn start((filter, asked): (Value, Value)) -> Self {
         let folder = tempfile::tempdir().expect("a folder can be made");
         let (port, file) = (free_port(), folder.path().join("envoy.json"));
-        fs::write(&file, config(port, decision, upstream(), token).to_string())
+        fs::write(&file, config(port, &filter, &asked, upstream()).to_string())
             .expect("the file can be written");
         let log = folder.path().join("log");
         let output = File::create(&log).expect("a file can be made");
@@ -156,8 +183,8 @@ async fn envoy_lets_through_what_policy_allows() {
     let granted = operator.exchange(proven(place, &key, "post", &unproven(&role, "orders"))).await;
     let token = granted.expect("the role trusts the worker").access_token;
 
-    let (_, port) = system.endpoint("decision").rsplit_once(':').expect("it has a port");
-    let envoy = Envoy::start(port.parse().expect("a port is a number"), &system.admin_token());
+    let decision = port_of(system.endpoint("decision"));
+    let envoy = Envoy::start(ext_authz(decision, &system.admin_token()));
     let bearer = format!("authorization: Bearer {token}\r\n");
     let forged = format!("{bearer}x-countersign-principal: arn:aws:iam::{ACCOUNT}:user/root\r\n");
     let (status, heard) = envoy.send("GET", "/orders/42", &forged);
@@ -181,6 +208,52 @@ async fn envoy_lets_through_what_policy_allows() {
     // With the decision service away, nothing passes.
     let (status, answer) = envoy.send("GET", "/orders/42", &bearer);
     assert_eq!(status, 403, "{answer}");
+}
+
+/// An independent verifier: Envoy's own JWT filter takes our tokens by our JWKS, for its audience, and nothing that was altered.
+#[tokio::test(flavor = "multi_thread")]
+async fn envoys_jwt_filter_takes_our_tokens_by_our_keys() {
+    let (system, foreign) = (Countersign::up(&[]), Countersign::up(&[]));
+    let issuer = system.issuer().to_owned();
+    let token = async |system: &Countersign, audience: &str| {
+        let mut operator = Operator::of(system).await;
+        let name = format!("for-{audience}");
+        let key = credentials(&operator.user(&name).await);
+        let role = operator.role(&name, &user_arn(&name)).await;
+        let sts_url = format!("{}/", system.issuer());
+        let place = Place { sts_url: &sts_url, region: "us-east-1", audience: system.issuer() };
+        let asked = proven(place, &key, "post", &unproven(&role, audience));
+        operator.exchange(asked).await.expect("the role trusts the user").access_token
+    };
+    let good = token(&system, "orders").await;
+    let elsewhere = token(&system, "billing").await;
+    let strange = token(&foreign, "orders").await;
+    let parts: Vec<&str> = good.split('.').collect();
+    let turned = |part: &str| {
+        let other = if part.starts_with('A') { 'B' } else { 'A' };
+        format!("{other}{}", &part[1..])
+    };
+    let signature = format!("{}.{}.{}", parts[0], parts[1], turned(parts[2]));
+    let claims =
+        format!("{}.{}.{}", parts[0], elsewhere.split('.').nth(1).expect("claims"), parts[2]);
+    let unsigned = format!("eyJhbGciOiJub25lIn0.{}.", parts[1]);
+
+    let envoy = Envoy::start(jwt_authn(&issuer, "orders"));
+    let (status, heard) = envoy.send("GET", "/", &format!("authorization: Bearer {good}\r\n"));
+    assert_eq!(status, 200, "{heard}");
+    assert!(heard.contains(&format!("x-token-payload: {}", parts[1])), "{heard}");
+    for (what, token, expected) in [
+        ("another signature", &signature, 401),
+        ("other claims", &claims, 401),
+        ("no algorithm", &unsigned, 401),
+        ("another issuer's", &strange, 401),
+        ("for another service", &elsewhere, 403),
+    ] {
+        let (status, answer) =
+            envoy.send("GET", "/", &format!("authorization: Bearer {token}\r\n"));
+        assert_eq!(status, expected, "{what}: {answer}");
+    }
+    assert_eq!(envoy.send("GET", "/", "").0, 401);
 }
 
 #[test]
