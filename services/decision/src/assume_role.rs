@@ -5,6 +5,9 @@
 //! service principal, if it was bound to one towards this very role, and the trust policy names that service. Nothing here is a
 //! token yet: the gateway spends the proof, pins an external caller's id, and signs.
 
+mod caller;
+mod instance;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
@@ -12,18 +15,17 @@ use std::{
 };
 
 use countersign_evaluator::{
-    Context, Decision, ExternalPrincipal, PolicyType, Principal, Realm, Reason, Request, Resource,
-    ResourceArn, Subject, SubjectError, Verdict, compiled,
+    Context, Decision, PolicyType, Principal, Realm, Reason, Request, Resource, ResourceArn,
+    Subject, Verdict, compiled,
     context::DuplicateKey,
     snapshot::{CallerKey, RoleEntry, Snapshot},
-    subject::{external_subject, service_subject, web_identity_subject},
+    subject::service_subject,
 };
 use countersign_policy::{
     action::Action,
     condition::{Comparison, Operator},
     document::Statement,
     principal::IamArn,
-    provider::OidcProvider,
 };
 use countersign_proto::decision::v1::{AuthorizeAssumeRoleResponse, DecisionReason};
 use countersign_replica::{View, World};
@@ -33,13 +35,12 @@ use crate::{
     authn::Caller,
     check::{self, Judgement},
     convert::{
-        self, AssumeRoleQuestion, Identity, Proven, SubjectToken, WebIdentity, Wished,
+        self, AssumeRoleQuestion, Identity, Instance, Proven, SubjectToken, WebIdentity, Wished,
         decision_name, packed,
     },
     decider::{self, Decider},
     error::Refusal,
     log::Line,
-    sentence::arn_noun,
     session::{self, Came, NoSession, OWN_AUDIENCE, Opened, Presented, Session},
 };
 
@@ -47,8 +48,6 @@ const ASSUME_ROLE: &str = "sts:AssumeRole";
 const ASSUME_ROLE_WITH_WEB_IDENTITY: &str = "sts:AssumeRoleWithWebIdentity";
 const TAG_SESSION: &str = "sts:TagSession";
 const SET_SOURCE_IDENTITY: &str = "sts:SetSourceIdentity";
-/// The one role that an account's root may assume; every account is seeded with it.
-const ADMINISTRATOR: &str = "CountersignAdministrator";
 /// <https://docs.aws.amazon.com/STS/latest/APIReference/API_AssumeRole.html>: the default is an hour.
 const DEFAULT_DURATION: u32 = 3600;
 /// "Role chaining limits your role session to a maximum of one hour" (RULES.md X1):
@@ -66,6 +65,8 @@ pub enum Asker {
     Session(Box<Session>),
     /// Whom a configured issuer vouches for.
     WebIdentity(Box<WebIdentity>),
+    /// An EC2 instance, by its identity document.
+    Instance(Instance),
 }
 
 impl Asker {
@@ -74,13 +75,14 @@ impl Asker {
             Self::Identity(identity) => identity.arn.to_string(),
             Self::Session(session) => session.arn.clone(),
             Self::WebIdentity(shown) => format!("{}:{}", shown.provider, shown.subject),
+            Self::Instance(instance) => instance.arn(),
         }
     }
 
     /// What the trust policy must allow.
     fn action(&self) -> &'static str {
         match self {
-            Self::Identity(_) | Self::Session(_) => ASSUME_ROLE,
+            Self::Identity(_) | Self::Session(_) | Self::Instance(_) => ASSUME_ROLE,
             Self::WebIdentity(_) => ASSUME_ROLE_WITH_WEB_IDENTITY,
         }
     }
@@ -174,6 +176,7 @@ async fn asker(
     match &question.proven {
         Proven::Identity(identity) => Ok((view, Asker::Identity(identity.clone()))),
         Proven::WebIdentity(shown) => Ok((view, Asker::WebIdentity(Box::new(shown.clone())))),
+        Proven::Instance(instance) => Ok((view, Asker::Instance(instance.clone()))),
         Proven::Token(SubjectToken(token), possession) => {
             let (audience, came) = (Some(OWN_AUDIENCE), Came::ToGateway);
             let presented = Presented { token, audience, possession, came };
@@ -196,7 +199,7 @@ pub fn decide(
     question: &AssumeRoleQuestion,
     now: i64,
 ) -> Result<(Judgement, Option<Grant>), Refusal> {
-    let caller = match caller(world, asker, &question.role_arn) {
+    let caller = match caller::subject(world, asker, &question.role_arn) {
         Ok(caller) => caller,
         Err(judgement) => return Ok((judgement, None)),
     };
@@ -214,9 +217,20 @@ pub fn decide(
     let grant = |service_principal, pin_required| {
         granted(world, asker, question, role, &marks, service_principal, pin_required)
     };
-    let keys = exchange_keys(question, &marks).map_err(cannot_be)?;
+    let mut keys = exchange_keys(question, &marks).map_err(cannot_be)?;
+    if let Asker::Instance(instance) = asker {
+        instance::add_keys(&mut keys, instance).map_err(cannot_be)?;
+    }
     let (request, own) = ask(&caller, &keys)?;
     if own.is_allow() {
+        if let Asker::Instance(instance) = asker {
+            if let Err(judgement) = instance::meant(world.snapshot(), instance, &own, role) {
+                return Ok((judgement, None));
+            }
+            // What is pinned is its key: its document by itself is everybody's who reads it (ATTACKS 56).
+            let service = Some(instance::SERVICE.to_owned());
+            return Ok((Judgement::of(own, &request), Some(grant(service, true)?)));
+        }
         let pin_required = is_external(&caller.principal) && !names_unique_id(&own, role);
         return Ok((Judgement::of(own, &request), Some(grant(None, pin_required)?)));
     }
@@ -342,7 +356,7 @@ fn duration(
     role: &RoleEntry,
 ) -> Result<u32, Refusal> {
     let (most, whose) = match asker {
-        Asker::Identity(_) | Asker::WebIdentity(_) => {
+        Asker::Identity(_) | Asker::WebIdentity(_) | Asker::Instance(_) => {
             (role.max_session_duration, "the role's MaxSessionDuration is")
         }
         Asker::Session(_) => (
@@ -407,7 +421,7 @@ fn marks(asker: &Asker, wished: &Wished) -> Result<Result<Marks, Judgement>, Ref
         source_identity: wished.source_identity.clone(),
     };
     let session = match asker {
-        Asker::Identity(_) | Asker::WebIdentity(_) => return Ok(Ok(marks)),
+        Asker::Identity(_) | Asker::WebIdentity(_) | Asker::Instance(_) => return Ok(Ok(marks)),
         Asker::Session(session) => session,
     };
     for key in &session.transitive_tag_keys {
@@ -435,109 +449,6 @@ fn marks(asker: &Asker, wished: &Wished) -> Result<Result<Marks, Judgement>, Ref
         (Some(own), Some(_) | None) => marks.source_identity = Some(own.clone()),
     }
     Ok(Ok(marks))
-}
-
-/// Who asks, with its own policies.
-fn caller(world: &World, asker: &Asker, role_arn: &IamArn) -> Result<Subject, Judgement> {
-    match asker {
-        Asker::Identity(identity) => shown(world, identity, role_arn),
-        // Its session policies limit it here as everywhere.
-        Asker::Session(session) => world
-            .snapshot()
-            .session_subject(&session.facts)
-            .map_err(|error| check::absent(&error, &session.arn)),
-        Asker::WebIdentity(shown) => federated(world, shown, role_arn),
-    }
-}
-
-/// Whom an issuer vouches for. Its provider is of the role's own account, as the trust policy must have it.
-fn federated(world: &World, shown: &WebIdentity, role_arn: &IamArn) -> Result<Subject, Judgement> {
-    let WebIdentity { provider, subject, audience, aws_account, keys } = shown;
-    // A number is a local account or an external one, never both.
-    if let Some(account) = aws_account.filter(|account| world.snapshot().is_local(*account)) {
-        let message =
-            format!("realm conflict: account {account} is local, and AWS does not speak for it");
-        return Err(Judgement::denied(DecisionReason::ExternalPrincipal, message));
-    }
-    let provider = OidcProvider {
-        partition: role_arn.partition().to_owned(),
-        account: role_arn.account(),
-        provider: provider.clone(),
-    };
-    web_identity_subject(provider, subject, audience, keys.clone())
-        .map_err(|error| check::absent(&error, subject))
-}
-
-/// Who the identity is, in its realm.
-fn shown(world: &World, identity: &Identity, role_arn: &IamArn) -> Result<Subject, Judgement> {
-    let is_local = world.snapshot().is_local(identity.account);
-    match (identity.realm, is_local) {
-        (Realm::Countersign, true) => local(world, identity, role_arn),
-        (Realm::Aws, false) => external(identity),
-        // A number is a local account or an external one, never both.
-        (Realm::Aws, true) => {
-            let message = format!(
-                "realm conflict: account {} is local, and AWS does not speak for it",
-                identity.account
-            );
-            Err(Judgement::denied(DecisionReason::ExternalPrincipal, message))
-        }
-        (Realm::Countersign, false) => {
-            let message = format!(
-                "realm conflict: account {} is not local, and Countersign does not speak for it",
-                identity.account
-            );
-            Err(Judgement::denied(DecisionReason::ExternalPrincipal, message))
-        }
-    }
-}
-
-fn local(world: &World, identity: &Identity, role_arn: &IamArn) -> Result<Subject, Judgement> {
-    let snapshot = world.snapshot();
-    let name = identity.arn.to_string();
-    match &identity.arn {
-        IamArn::User { .. } => {
-            // The id tells whether it is still the same user; the name may have been given to another.
-            let same = snapshot
-                .user_by_id(&identity.unique_id)
-                .is_some_and(|user| user.arn() == identity.arn);
-            if !same {
-                return Err(check::absent(
-                    &SubjectError::NoSuchUser(identity.unique_id.clone()),
-                    &name,
-                ));
-            }
-            snapshot.user_subject(&identity.arn).map_err(|error| check::absent(&error, &name))
-        }
-        IamArn::Root { partition, account } => {
-            let administrator = IamArn::Role {
-                partition: partition.clone(),
-                account: *account,
-                path: "/".to_owned(),
-                name: ADMINISTRATOR.to_owned(),
-            };
-            if *role_arn != administrator {
-                let message =
-                    format!("{} may assume {administrator} alone", arn_noun(&identity.arn));
-                return Err(Judgement::denied(DecisionReason::NoTrustAllow, message));
-            }
-            snapshot.root_subject(partition, *account).map_err(|error| check::absent(&error, &name))
-        }
-        // Countersign's sessions are tokens; its STS face knows users and the root.
-        IamArn::Role { .. } | IamArn::AssumedRole { .. } | IamArn::FederatedUser { .. } => {
-            let message =
-                format!("{} cannot come from Countersign's own STS", arn_noun(&identity.arn));
-            Err(Judgement::denied(DecisionReason::CannotEvaluate, message))
-        }
-    }
-}
-
-fn external(identity: &Identity) -> Result<Subject, Judgement> {
-    let refused = |message: String| Judgement::denied(DecisionReason::ExternalPrincipal, message);
-    // Roots and federated users are refused as proofs (DESIGN.md section 4); the type takes neither.
-    let external = ExternalPrincipal::new(identity.arn.clone(), identity.unique_id.as_str())
-        .map_err(|error| refused(error.to_string()))?;
-    external_subject(external).map_err(|error| check::absent(&error, &identity.arn.to_string()))
 }
 
 /// What the exchange itself adds to the context. `aws:SourceArn` there is none yet. Tags that are handed on are in the request too.
@@ -569,11 +480,11 @@ fn exchange_keys(question: &AssumeRoleQuestion, marks: &Marks) -> Result<Context
 }
 
 /// The services that the caller may speak for towards this role, as it is now. The root speaks for nobody; nor does a session, whose
-/// session policies would not limit the service; nor a web identity, which has no unique id to bind.
+/// session policies would not limit the service; nor a web identity, which has no unique id to bind. An instance speaks for one already.
 fn bound_services(world: &World, asker: &Asker, role: &RoleEntry) -> Vec<String> {
     let identity = match asker {
         Asker::Identity(identity) => identity,
-        Asker::Session(_) | Asker::WebIdentity(_) => return Vec::new(),
+        Asker::Session(_) | Asker::WebIdentity(_) | Asker::Instance(_) => return Vec::new(),
     };
     match &identity.arn {
         IamArn::User { .. } | IamArn::AssumedRole { .. } => {}

@@ -9,7 +9,7 @@ use crate::{
     endpoints::{AllowList, EndpointsError, StsEndpoint},
     keys::Rotation,
     limits::RateLimits,
-    proof::jwt::JwtIssuers,
+    proof::{instance::Instances, jwt::JwtIssuers},
 };
 
 /// A gateway's configuration.
@@ -34,6 +34,8 @@ pub struct Config {
     pub sts_endpoints: Vec<StsEndpoint>,
     /// Whose JWTs are believed.
     pub jwt_issuers: JwtIssuers,
+    /// Whose EC2 instances are believed.
+    pub instances: Instances,
     /// How often anybody may ask.
     pub limits: RateLimits,
     /// When signing keys take turns.
@@ -99,6 +101,7 @@ impl fmt::Debug for Config {
             identities: _,
             sts_endpoints,
             jwt_issuers,
+            instances,
             limits,
             rotation,
             operator_account,
@@ -118,6 +121,7 @@ impl fmt::Debug for Config {
             .field("operator_account", operator_account)
             .field("audit_dir", audit_dir)
             .field("jwt_issuers", &jwt_issuers.len())
+            .field("instances", instances)
             .field("name", name)
             .finish_non_exhaustive()
     }
@@ -141,6 +145,7 @@ mod tests {
             identities: ServiceIdentities::default().accept(ServiceName::Decision, secret),
             sts_endpoints: Vec::new(),
             jwt_issuers: JwtIssuers::default(),
+            instances: Instances::default(),
             limits: RateLimits::default(),
             rotation: Rotation::default(),
             operator_account: None,

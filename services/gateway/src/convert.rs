@@ -2,7 +2,9 @@
 
 use countersign_policy::{arn::AccountId, principal::IamArn};
 use countersign_proto::{
-    decision::v1::{self as proto, AuthorizeAssumeRoleRequest, ProvenIdentity, SessionTag},
+    decision::v1::{
+        self as proto, AuthorizeAssumeRoleRequest, InstanceIdentity, ProvenIdentity, SessionTag,
+    },
     token::v1::{AssumedRoleUser, ExchangeRequest, ExchangeResponse, Tag},
 };
 use countersign_replica::Revision;
@@ -21,6 +23,9 @@ pub const ACCESS_TOKEN: &str = "urn:ietf:params:oauth:token-type:access_token";
 /// A JWT of a configured issuer (RFC 8693, section 3).
 pub const JWT: &str = "urn:ietf:params:oauth:token-type:jwt";
 
+/// An EC2 instance's identity document, in its signed envelope.
+pub const INSTANCE: &str = "urn:countersign:proof:ec2-instance-identity";
+
 /// What is shown, not yet looked at. The request's `subject_token_type` chooses it; nothing is guessed (ATTACKS 78).
 pub enum Shown {
     /// An STS proof.
@@ -29,6 +34,8 @@ pub enum Shown {
     Token(String),
     /// Somebody else's.
     Jwt(String),
+    /// An instance's document.
+    Instance(String),
 }
 
 impl Shown {
@@ -39,6 +46,7 @@ impl Shown {
             Self::StsProof(_) => STS_PROOF,
             Self::Token(_) => ACCESS_TOKEN,
             Self::Jwt(_) => JWT,
+            Self::Instance(_) => INSTANCE,
         }
     }
 
@@ -46,7 +54,7 @@ impl Shown {
     #[must_use]
     pub fn action(&self) -> &'static str {
         match self {
-            Self::StsProof(_) | Self::Token(_) => "sts:AssumeRole",
+            Self::StsProof(_) | Self::Token(_) | Self::Instance(_) => "sts:AssumeRole",
             Self::Jwt(_) => "sts:AssumeRoleWithWebIdentity",
         }
     }
@@ -102,6 +110,7 @@ impl Asked {
             STS_PROOF => Shown::StsProof,
             ACCESS_TOKEN => Shown::Token,
             JWT => Shown::Jwt,
+            INSTANCE => Shown::Instance,
             other => return Err(Refusal::UnsupportedTokenType { found: self::shown(other) }),
         };
         Self::read(shown(tokens.subject), &tokens.actor, bound, partition)
@@ -384,7 +393,7 @@ pub fn question(
     let (identity, subject_token, proof_bound) = match &asked.shown {
         Shown::StsProof(_) => (Some(identity), String::new(), true),
         Shown::Token(token) => (None, token.clone(), false),
-        Shown::Jwt(_) => (None, String::new(), false),
+        Shown::Jwt(_) | Shown::Instance(_) => (None, String::new(), false),
     };
     let Marks { tags, transitive_tag_keys, source_identity } = asked.marks.clone();
     AuthorizeAssumeRoleRequest {
@@ -407,6 +416,12 @@ pub fn question(
         source_identity: source_identity.unwrap_or_default(),
         proof_of_possession: None,
         web_identity: caller.web_identity().map(web_identity),
+        instance: caller.instance().map(|document| InstanceIdentity {
+            partition: caller.partition().to_owned(),
+            account_id: document.account().to_owned(),
+            region: document.region().to_owned(),
+            instance_id: document.instance_id().to_owned(),
+        }),
     }
 }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use countersign_serve::{Fault, grpc::ServeError};
 use countersign_sigv4::ProofError;
-use countersign_token::{DpopError, MintError, TokenError, jwt::JwtError};
+use countersign_token::{DpopError, MintError, TokenError, instance::InstanceError, jwt::JwtError};
 use tonic::Code;
 
 use crate::{config::ConfigError, endpoints::NoEndpoint};
@@ -55,10 +55,12 @@ pub enum Refusal {
     MissingProof,
     /// A kind of proof that there is not.
     #[error(
-        "subject_token_type: `{found}` is not supported here; there are `{}`, and, without a challenge, `{}` and `{}`",
+        "subject_token_type: `{found}` is not supported here; there are `{}`, and, without a challenge, `{}`, `{}` and, where the gateway \
+         is told whose instances to believe, `{}`",
         crate::convert::STS_PROOF,
         crate::convert::ACCESS_TOKEN,
-        crate::convert::JWT
+        crate::convert::JWT,
+        crate::convert::INSTANCE
     )]
     UnsupportedTokenType {
         /// What was asked for.
@@ -171,6 +173,42 @@ pub enum Refusal {
         issuer: String,
         /// What happened, for the log.
         cause: String,
+    },
+    /// The instance's document is no good.
+    #[error(transparent)]
+    Instance(#[from] InstanceError),
+    /// It is of an account that is not listed.
+    #[error("this gateway does not take instances of account `{account}`")]
+    InstanceAccountNotAllowed {
+        /// Which.
+        account: String,
+    },
+    /// A document by itself is everybody's who has read it.
+    #[error(
+        "an instance's document can be read by everybody on it: send a DPoP proof beside it (RFC 9449), to whose key instance and token are bound"
+    )]
+    NoPossession,
+    /// The instance came with another key.
+    #[error(
+        "`{arn}` came with another key at first; an operator who knows why it has a new one forgets the old one (UnpinPrincipal)"
+    )]
+    InstanceKeyChanged {
+        /// Which.
+        arn: String,
+    },
+    /// The instance has a newer document.
+    #[error("`{arn}` was started again since, and has shown a newer document; take that")]
+    DocumentSuperseded {
+        /// Which.
+        arn: String,
+    },
+    /// The instance was started long ago.
+    #[error(
+        "`{arn}` was started too long ago to come here for the first time; start it again, or let the gateway's `first_use_within_seconds` be more"
+    )]
+    FirstUseTooLate {
+        /// Which.
+        arn: String,
     },
     /// Nothing, or the wrong thing, came in an exchange with a challenge.
     #[error("the stream: {0}")]
@@ -380,6 +418,12 @@ impl Refusal {
             | Self::AudienceNotAllowed { .. }
             | Self::UnknownIssuer { .. }
             | Self::WebIdentity(_)
+            | Self::Instance(_)
+            | Self::InstanceAccountNotAllowed { .. }
+            | Self::NoPossession
+            | Self::InstanceKeyChanged { .. }
+            | Self::DocumentSuperseded { .. }
+            | Self::FirstUseTooLate { .. }
             | Self::Stream(_)
             | Self::WrongAudience { .. }
             | Self::BindingMismatch
@@ -444,6 +488,14 @@ impl From<&Refusal> for Fault {
             Refusal::ExchangeDenied { .. } => denied("AccessDenied", message),
             Refusal::UnknownIssuer { .. } => Fault::unauthenticated("UnknownIssuer", message),
             Refusal::WebIdentity(error) => Fault::unauthenticated(error.code(), message),
+            Refusal::Instance(error) => Fault::unauthenticated(error.code(), message),
+            Refusal::InstanceAccountNotAllowed { .. } => {
+                Fault::unauthenticated("AccountNotAllowed", message)
+            }
+            Refusal::NoPossession => Fault::unauthenticated("ProofOfPossessionRequired", message),
+            Refusal::InstanceKeyChanged { .. } => denied("InstanceKeyChanged", message),
+            Refusal::DocumentSuperseded { .. } => denied("DocumentSuperseded", message),
+            Refusal::FirstUseTooLate { .. } => denied("FirstUseTooLate", message),
             Refusal::IssuerUnavailable { .. } => unavailable("IssuerUnavailable", message),
             Refusal::Stream(_) => Fault::invalid("step", message),
             Refusal::WrongAudience { .. } => Fault::unauthenticated("WrongAudience", message),

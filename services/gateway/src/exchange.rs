@@ -3,6 +3,7 @@
 
 mod account;
 mod counts;
+mod instance;
 mod web_identity;
 
 use std::{
@@ -39,6 +40,7 @@ use crate::{
     narrow,
     proof::{
         ProvenCaller,
+        instance::Instances,
         jwt::JwtVerifier,
         sts::{CheckedProof, StsVerifier},
     },
@@ -71,6 +73,8 @@ pub struct Exchange {
     pub sts: StsVerifier,
     /// Web identities.
     pub jwts: JwtVerifier,
+    /// EC2 instances.
+    pub instances: Instances,
     /// Proofs in hand.
     pub claims: replay::Claims,
     /// Where each exchange is written down.
@@ -206,6 +210,9 @@ impl Exchange {
             }
             (Shown::Token(token), _) => self.by_token(&asked, token, &source, account).await,
             (Shown::Jwt(token), _) => self.by_jwt(&asked, token, &source, account).await,
+            (Shown::Instance(envelope), _) => {
+                self.by_instance(&asked, envelope, &source, account).await
+            }
         }
     }
 
@@ -416,6 +423,7 @@ impl Exchange {
             account_id: caller.account().to_owned(),
             principal_name,
             unique_id: caller.unique_id().to_owned(),
+            ..PinPrincipalRequest::default()
         };
         match self.store.clone().pin_principal(request).await {
             Ok(_) => Ok(()),

@@ -72,7 +72,10 @@ pub use endpoints::{StsEndpoint, StsEndpointError};
 pub use error::Error;
 pub use keys::Rotation;
 pub use limits::{Rate, RateError, RateLimits, Rates};
-pub use proof::jwt::{IssuersError, JwtIssuers};
+pub use proof::{
+    instance::{Instances, InstancesError},
+    jwt::{IssuersError, JwtIssuers},
+};
 
 /// The policy store's client, as the gateway uses it.
 pub type StoreClient = PolicyStoreServiceClient<InterceptedService<Channel, ServiceCredential>>;
@@ -126,6 +129,7 @@ pub async fn serve(config: Config, listeners: Listeners, shutdown: Shutdown) -> 
             &config.issuer,
             Upstream::unconnected(config.credential.tls())?,
         ),
+        instances: config.instances.clone(),
         claims: Claims::new(MAX_CLAIMS),
         audit,
         counts: exchange::Counts::new(&config.metrics),

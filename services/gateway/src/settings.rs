@@ -10,7 +10,7 @@ use countersign_serve::{
     tls::Part,
 };
 
-use crate::{Config, JwtIssuers, RateLimits, Rates, Rotation};
+use crate::{Config, Instances, JwtIssuers, RateLimits, Rates, Rotation};
 
 /// The settings besides those that every service has.
 pub const TABLE: &[Setting] = &[
@@ -47,6 +47,11 @@ pub const TABLE: &[Setting] = &[
         "jwt-issuers",
         "FILE",
         "Whose JWTs are proofs: AWS STS's, EKS clusters', other OIDC issuers', as TOML or JSON (deploy/WEB_IDENTITY.md)",
+    ),
+    Setting::one(
+        "ec2-instances",
+        "FILE",
+        "Whose EC2 instances are believed, by their identity documents: a TOML file (deploy/EC2.md)",
     ),
     Setting::one(
         "exchange-rate",
@@ -96,6 +101,7 @@ pub fn configure(settings: &Settings, common: &Common) -> Result<(Config, Socket
             .accept_certificate(ServiceName::Decision, &common.trust_domain),
         sts_endpoints: settings.all_parsed("sts-endpoint")?,
         jwt_issuers: jwt_issuers(settings)?,
+        instances: instances(settings)?,
         audit_dir: settings.path("audit-dir"),
         rotation: rotation(settings)?,
         operator_account: settings
@@ -120,6 +126,12 @@ fn jwt_issuers(settings: &Settings) -> Result<JwtIssuers, SettingsError> {
     let Some(file) = settings.path("jwt-issuers") else { return Ok(JwtIssuers::default()) };
     JwtIssuers::read(&file, settings.required("partition")?)
         .map_err(|error| settings.wrong("jwt-issuers", error))
+}
+
+fn instances(settings: &Settings) -> Result<Instances, SettingsError> {
+    let Some(file) = settings.path("ec2-instances") else { return Ok(Instances::default()) };
+    Instances::read(&file, settings.required("partition")?)
+        .map_err(|error| settings.wrong("ec2-instances", error))
 }
 
 fn rotation(settings: &Settings) -> Result<Rotation, SettingsError> {

@@ -183,6 +183,7 @@ writes! {
     DetachGuardrailRequest => DetachGuardrailResponse;
     RevokeRoleSessionsRequest => RevokeRoleSessionsResponse;
     RevokeSigningKeyRequest => RevokeSigningKeyResponse;
+    UnpinPrincipalRequest => UnpinPrincipalResponse;
     RevokeTokenRequest => RevokeTokenResponse;
     ImportAccountAuthorizationDetailsRequest => ImportAccountAuthorizationDetailsResponse;
 }
@@ -258,6 +259,7 @@ impl PolicyStoreService for PolicyStore {
         revoke_signing_key(RevokeSigningKeyRequest) -> RevokeSigningKeyResponse;
         consume_proof(ConsumeProofRequest) -> ConsumeProofResponse;
         pin_principal(PinPrincipalRequest) -> PinPrincipalResponse;
+        unpin_principal(UnpinPrincipalRequest) -> UnpinPrincipalResponse;
         import_account_authorization_details(ImportAccountAuthorizationDetailsRequest) -> ImportAccountAuthorizationDetailsResponse;
     }
 

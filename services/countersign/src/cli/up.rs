@@ -76,6 +76,9 @@ pub struct UpArgs {
     /// Whose JWTs the gateway takes for proofs (AWS STS's, EKS clusters', other OIDC issuers'): a TOML or JSON file; deploy/WEB_IDENTITY.md
     #[arg(long, value_name = "FILE")]
     pub jwt_issuers: Option<PathBuf>,
+    /// Whose EC2 instances the gateway believes, by their identity documents: a TOML file; deploy/EC2.md
+    #[arg(long, value_name = "FILE")]
+    pub ec2_instances: Option<PathBuf>,
     /// Where each exchange is written down before it is answered (`countersign audit verify` reads it)
     /// [default: `exchanges` in the data folder]
     #[arg(long, value_name = "FOLDER")]

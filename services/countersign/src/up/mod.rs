@@ -44,7 +44,8 @@ use crate::{
 
 use countersign_decision::{LogConfig, Mapping, MappingError, SERVICE_NAME as DECISION};
 use countersign_gateway::{
-    IssuersError, JwtIssuers, RateLimits, Rates, Rotation, StsEndpoint, rotate_on_signal,
+    Instances, InstancesError, IssuersError, JwtIssuers, RateLimits, Rates, Rotation, StsEndpoint,
+    rotate_on_signal,
 };
 use security::{ClientError, Security, SecurityError};
 use services::Services;
@@ -87,6 +88,8 @@ pub struct UpOptions {
     pub sts_endpoints: Vec<StsEndpoint>,
     /// Whose JWTs are proofs.
     pub jwt_issuers: Option<PathBuf>,
+    /// Whose EC2 instances are believed.
+    pub ec2_instances: Option<PathBuf>,
     /// How often anybody may ask the gateway.
     pub limits: RateLimits,
     /// Where exchanges are written down, if not in the data folder.
@@ -129,6 +132,7 @@ impl UpOptions {
             region: "us-east-1".to_owned(),
             sts_endpoints: Vec::new(),
             jwt_issuers: None,
+            ec2_instances: None,
             limits: RateLimits::default(),
             audit_dir: None,
             rotation: Rotation::default(),
@@ -174,6 +178,9 @@ pub enum UpError {
     /// The issuers of web identities.
     #[error(transparent)]
     JwtIssuers(#[from] IssuersError),
+    /// Whose instances to believe cannot be read.
+    #[error(transparent)]
+    Instances(#[from] InstancesError),
     /// The decision service failed.
     #[error("the decision service ended: {0}")]
     Decision(#[from] countersign_decision::Error),
@@ -282,6 +289,8 @@ async fn start_on(
     let envoy = options.envoy_mapping.as_deref().map(Mapping::read).transpose()?.map(Arc::new);
     let jwt_issuers = options.jwt_issuers.as_deref().map(|file| JwtIssuers::read(file, "aws"));
     let jwt_issuers = jwt_issuers.transpose()?.unwrap_or_default();
+    let instances = options.ec2_instances.as_deref().map(|file| Instances::read(file, "aws"));
+    let instances = instances.transpose()?.unwrap_or_default();
     let endpoints = endpoints_of(&listeners).map_err(UpError::Address)?;
     let issuer = issuer.unwrap_or_else(|| endpoints.http.clone());
     let config = countersign_policy_store::Config {
@@ -330,6 +339,7 @@ async fn start_on(
         identities: security.identities(&[ServiceName::Decision])?,
         sts_endpoints,
         jwt_issuers,
+        instances,
         limits: options.limits,
         rotation: options.rotation,
         operator_account: Some(options.account.to_string()),
@@ -494,6 +504,7 @@ async fn run_with(args: UpArgs, metrics: Metrics) -> Exit {
         region: args.region,
         sts_endpoints: args.sts_endpoints,
         jwt_issuers: args.jwt_issuers,
+        ec2_instances: args.ec2_instances,
         audit_dir: args.audit_dir,
         rotation: Rotation::every(Duration::from_secs(args.rotate_every), Arc::default()),
         limits: RateLimits {

@@ -1,3 +1,4 @@
+mod instance;
 mod sessions;
 mod web_identity;
 

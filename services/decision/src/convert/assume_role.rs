@@ -12,6 +12,7 @@ use countersign_proto::decision::v1::{
 };
 
 use super::{
+    instance::Instance,
     possession::Possession,
     question::{own_partition, shown},
     web_identity::WebIdentity,
@@ -60,6 +61,8 @@ pub enum Proven {
     Token(SubjectToken, Possession),
     /// A web identity token.
     WebIdentity(WebIdentity),
+    /// An EC2 instance's identity document.
+    Instance(Instance),
 }
 
 /// A token. Its `Debug` does not show it.
@@ -110,9 +113,11 @@ pub fn assume_role_question(
         transitive_tag_keys,
         source_identity,
         web_identity,
+        instance,
         proof_of_possession,
     } = request;
-    let proven = proven(identity, subject_token, web_identity, proof_of_possession)?;
+    let shown = Shown { identity, subject_token, web_identity, instance };
+    let proven = proven(shown, proof_of_possession)?;
     if proof_type.is_empty() {
         return Err(Refusal::invalid("proof_type", "missing"));
     }
@@ -142,34 +147,43 @@ pub fn assume_role_question(
     })
 }
 
-fn proven(
+/// What a gateway may have been shown, of which there must be one.
+struct Shown {
     identity: Option<ProvenIdentity>,
     subject_token: String,
     web_identity: Option<proto::WebIdentity>,
-    proof_of_possession: Option<ProofOfPossession>,
-) -> Result<Proven, Refusal> {
+    instance: Option<proto::InstanceIdentity>,
+}
+
+fn proven(shown: Shown, proof_of_possession: Option<ProofOfPossession>) -> Result<Proven, Refusal> {
+    let Shown { identity, subject_token, web_identity, instance } = shown;
     let subject_token = (!subject_token.is_empty()).then_some(subject_token);
     if subject_token.is_none() && proof_of_possession.is_some() {
         let message = "only with `subject_token`: a proof is bound by its own signature";
         return Err(Refusal::invalid("proof_of_possession", message));
     }
-    match (identity, subject_token, web_identity) {
-        (Some(identity), None, None) => Ok(Proven::Identity(self::identity(identity)?)),
-        (None, Some(token), None) => {
+    match (identity, subject_token, web_identity, instance) {
+        (Some(identity), None, None, None) => Ok(Proven::Identity(self::identity(identity)?)),
+        (None, Some(token), None, None) => {
             let possession = Possession::parse(proof_of_possession)?;
             Ok(Proven::Token(SubjectToken(token), possession))
         }
-        (None, None, Some(shown)) => Ok(Proven::WebIdentity(WebIdentity::parse(shown)?)),
-        (None, None, None) => {
-            let message = "missing, and so are `subject_token` and `web_identity`";
+        (None, None, Some(shown), None) => Ok(Proven::WebIdentity(WebIdentity::parse(shown)?)),
+        (None, None, None, Some(instance)) => Ok(Proven::Instance(Instance::parse(instance)?)),
+        (None, None, None, None) => {
+            let message = "missing, and so are `subject_token`, `web_identity` and `instance`";
             Err(Refusal::invalid("identity", message))
         }
         // Two callers would have two sets of rights.
-        (_, _, Some(_)) => {
+        (_, _, _, Some(_)) => Err(Refusal::invalid(
+            "instance",
+            "given beside `identity`, `subject_token` or `web_identity`; send one",
+        )),
+        (_, _, Some(_), None) => {
             let message = "given beside `identity` or `subject_token`; send one";
             Err(Refusal::invalid("web_identity", message))
         }
-        (Some(_), Some(_), None) => {
+        (Some(_), Some(_), None, None) => {
             Err(Refusal::invalid("subject_token", "given beside `identity`; send one"))
         }
     }
@@ -340,6 +354,22 @@ mod tests {
         check(|r| r.identity = None, Some("identity"));
         check(|r| r.subject_token = "x.y.z".into(), Some("subject_token"));
         check(|r| r.web_identity = Some(Default::default()), Some("web_identity"));
+        check(|r| r.instance = Some(Default::default()), Some("instance"));
+        check(
+            |r| {
+                r.identity = None;
+                r.web_identity = Some(Default::default());
+                r.instance = Some(Default::default());
+            },
+            Some("instance"),
+        );
+        check(
+            |r| {
+                r.identity = None;
+                r.instance = Some(Default::default());
+            },
+            Some("instance.partition"),
+        );
         check(
             |r| {
                 r.identity = None;

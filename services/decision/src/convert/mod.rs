@@ -5,6 +5,7 @@ mod answer;
 mod assume_role;
 mod context;
 mod exchange;
+mod instance;
 mod many;
 mod possession;
 mod question;
@@ -19,6 +20,7 @@ pub use answer::{
 pub use assume_role::{AssumeRoleQuestion, Identity, Proven, SubjectToken, assume_role_question};
 pub use context::assertable_key as assertable;
 pub use exchange::{ExchangeQuestion, exchange_question, exchange_response};
+pub use instance::Instance;
 pub use many::{Batch, batch_question, filter_question};
 pub use possession::Possession;
 pub use question::{

@@ -1,16 +1,18 @@
 //! Who a proof has shown: the one type that the rest of the gateway believes. Each kind of proof has one verifier, chosen by
-//! `subject_token_type`: STS proofs have theirs in [`sts`], web identities in [`jwt`], our own tokens theirs in the `token` crate.
+//! `subject_token_type`: STS proofs have theirs in [`sts`], web identities in [`jwt`], EC2 instances in [`instance`], our own tokens theirs in the `token` crate.
 
+pub mod instance;
 pub mod jwt;
 pub mod sts;
 
 use countersign_policy::{arn::AccountId, provider::OidcProvider};
 use countersign_sigv4::{CallerIdentity, CallerKind};
-use countersign_token::{Realm, VerifiedToken, jwt::WebIdentity};
+use countersign_token::{Realm, VerifiedToken, instance::InstanceDocument, jwt::WebIdentity};
 
 use crate::{endpoints::Endpoint, error::Refusal};
 
-/// A caller whom an allowed STS endpoint has named, whose session a token of ours carries, or whom a configured issuer vouches for.
+/// A caller whom an allowed STS endpoint has named, whose session a token of ours carries, whom a configured issuer vouches for, or whose
+/// document one of AWS's certificates has signed.
 /// Nothing else makes one.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ProvenCaller {
@@ -21,6 +23,7 @@ pub struct ProvenCaller {
     arn: String,
     pinned_name: Option<String>,
     web_identity: Option<Box<WebIdentity>>,
+    instance: Option<Box<InstanceDocument>>,
 }
 
 impl ProvenCaller {
@@ -71,6 +74,7 @@ impl ProvenCaller {
             arn: identity.arn().to_owned(),
             pinned_name,
             web_identity: None,
+            instance: None,
         })
     }
 
@@ -86,6 +90,7 @@ impl ProvenCaller {
             arn: claims.sub.clone(),
             pinned_name: None,
             web_identity: None,
+            instance: None,
         }
     }
 
@@ -105,6 +110,24 @@ impl ProvenCaller {
             arn: provider.to_string(),
             pinned_name: None,
             web_identity: Some(Box::new(shown)),
+            instance: None,
+        }
+    }
+
+    /// The instance of a good document, of `partition`. Its id is no secret, and its key is pinned apart.
+    #[must_use]
+    pub fn of_instance(document: InstanceDocument, partition: &str) -> Self {
+        let (account, region) = (document.account(), document.region());
+        let instance_id = document.instance_id();
+        Self {
+            realm: Realm::Aws,
+            partition: partition.to_owned(),
+            account: account.to_owned(),
+            unique_id: instance_id.to_owned(),
+            arn: format!("arn:{partition}:ec2:{region}:{account}:instance/{instance_id}"),
+            pinned_name: None,
+            web_identity: None,
+            instance: Some(Box::new(document)),
         }
     }
 
@@ -126,7 +149,7 @@ impl ProvenCaller {
         &self.account
     }
 
-    /// `AIDA…`, `AROA…`, or the account of a root.
+    /// `AIDA…`, `AROA…`, the account of a root, or an instance's `i-…`.
     #[must_use]
     pub fn unique_id(&self) -> &str {
         &self.unique_id
@@ -151,6 +174,12 @@ impl ProvenCaller {
     #[must_use]
     pub fn web_identity(&self) -> Option<&WebIdentity> {
         self.web_identity.as_deref()
+    }
+
+    /// What AWS says, of an instance alone.
+    #[must_use]
+    pub fn instance(&self) -> Option<&InstanceDocument> {
+        self.instance.as_deref()
     }
 
     /// What its unique id is pinned under: `user/<path><name>`, or `role/<name>` (STS does not show a role's path). A root has no

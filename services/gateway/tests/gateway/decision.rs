@@ -53,6 +53,12 @@ pub fn allow(request: &AuthorizeAssumeRoleRequest) -> AuthorizeAssumeRoleRespons
         session_tags: request.tags.clone(),
         transitive_tag_keys: request.transitive_tag_keys.clone(),
         source_identity: request.source_identity.clone(),
+        pin_required: request.instance.is_some(),
+        service_principal: request
+            .instance
+            .as_ref()
+            .map(|_| "ec2.amazonaws.com".into())
+            .unwrap_or_default(),
         ..AuthorizeAssumeRoleResponse::default()
     }
 }

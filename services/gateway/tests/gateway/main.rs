@@ -19,10 +19,14 @@ mod challenged;
 mod client;
 mod decision;
 mod door;
+mod ec2;
 mod failures;
+#[path = "../../../../crates/token/src/instance/forged.rs"]
+mod forged;
 mod granted;
 mod http_token;
 mod idp;
+mod instance;
 mod life;
 mod limits;
 mod narrowed;

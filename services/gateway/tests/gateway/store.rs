@@ -40,6 +40,9 @@ pub struct Store {
 
 #[derive(Default)]
 pub struct Inner {
+    /// What the next pins are refused for.
+    pub pin_refused: Option<&'static str>,
+    pub pin_asked: Option<PinPrincipalRequest>,
     records: BTreeMap<String, Record>,
     log: Vec<(u64, WatchChange)>,
     acknowledged: u64,
@@ -173,6 +176,10 @@ impl Store {
         let key =
             format!("{}:{}:{}", request.partition, request.account_id, request.principal_name);
         self.with(|inner| {
+            inner.pin_asked = Some(request.clone());
+            if let Some(reason) = inner.pin_refused {
+                return Err(Fault::new(Code::FailedPrecondition, reason, "refused").into());
+            }
             let newly_pinned = !inner.pins.contains_key(&key);
             let pinned = inner.pins.entry(key).or_insert_with(|| request.unique_id.clone());
             if *pinned == request.unique_id {

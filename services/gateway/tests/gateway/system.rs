@@ -6,7 +6,9 @@ use std::{
 };
 
 use bytes::Bytes;
-use countersign_gateway::{Config, Error, JwtIssuers, Listeners, RateLimits, Rotation, serve};
+use countersign_gateway::{
+    Config, Error, Instances, JwtIssuers, Listeners, RateLimits, Rotation, serve,
+};
 use countersign_proto::{
     policy::v1::{AccessKeyRecord, AccessKeyState},
     token::v1::{
@@ -173,6 +175,7 @@ async fn start_gateway(
             .accept(ServiceName::Decision, decision_secret.clone()),
         sts_endpoints: vec![endpoint.parse().unwrap()],
         jwt_issuers: JwtIssuers::default(),
+        instances: Instances::default(),
         limits: RateLimits::default(),
         rotation: Rotation::default(),
         operator_account: Some("000000000000".into()),

@@ -7,6 +7,7 @@ use countersign_proto::policy::v1::{Realm, RoleRecord, ServicePrincipalBindingRe
 use crate::{
     error::Error,
     iam::{quota, role},
+    keys::pin,
     layout,
     view::{Plan, View},
 };
@@ -114,12 +115,19 @@ pub fn delete(
 /// Who vouches for the caller, and its account. A local caller must be there, so that a mistyped id is seen at once.
 fn caller(view: &View, binding: &Binding) -> Result<(Realm, String), Error> {
     let unique_id = &binding.caller_unique_id;
-    let shaped = (16..=128).contains(&unique_id.len())
-        && unique_id.bytes().all(|byte| byte.is_ascii_alphanumeric());
+    let is_instance = pin::is_instance_id(unique_id) && !binding.caller_account_id.is_empty();
+    if is_instance && binding.service_principal != "ec2.amazonaws.com" {
+        let message = "an EC2 instance speaks for `ec2.amazonaws.com` alone";
+        return Err(Error::validation("service_principal", message));
+    }
+    let shaped = is_instance
+        || (16..=128).contains(&unique_id.len())
+            && unique_id.bytes().all(|byte| byte.is_ascii_alphanumeric());
+    // An AWS unique id cannot have a hyphen, so that no user's or role's can be taken for an instance's.
     if !shaped {
         let shown: String = unique_id.chars().take(80).collect();
         let message = format!(
-            "`{}`: the unique id of a user (AIDA…) or of a role (AROA…) is expected, not its name",
+            "`{}`: the unique id of a user (AIDA…) or of a role (AROA…) is expected, not its name; or the id of an EC2 instance (i-…), with its account",
             shown.escape_default()
         );
         return Err(Error::validation("caller_unique_id", message));

@@ -237,7 +237,14 @@ impl PolicyStore {
         call: Call,
         request: PinPrincipalRequest,
     ) -> Result<PinPrincipalResponse, Error> {
-        let PinPrincipalRequest { partition, account_id, principal_name, unique_id } = request;
+        let PinPrincipalRequest {
+            partition,
+            account_id,
+            principal_name,
+            unique_id,
+            launch_time,
+            first_use_within_seconds,
+        } = request;
         gateway(&call.caller, "PinPrincipal")?;
         self.commit(&call, |view, plan| {
             let principal = pin::Pin {
@@ -245,9 +252,33 @@ impl PolicyStore {
                 account_id: &account_id,
                 principal_name: &principal_name,
                 unique_id: &unique_id,
+                launch_time,
+                first_use_within_seconds,
             };
             let newly_pinned = pin::pin(view, plan, &principal)?;
             Ok(PinPrincipalResponse { revision: String::new(), newly_pinned })
+        })
+        .await
+    }
+
+    /// The first account's: what is pinned is pinned for all accounts.
+    pub async fn unpin_principal(
+        &self,
+        call: Call,
+        request: UnpinPrincipalRequest,
+    ) -> Result<UnpinPrincipalResponse, Error> {
+        let UnpinPrincipalRequest {
+            partition,
+            account_id,
+            principal_name,
+            validate_only: _,
+            request_id: _,
+        } = request;
+        let asks = [Ask::new("countersign:UnpinPrincipal", On::Anything)];
+        self.write(&call, &asks, |view, plan, permit| {
+            permit.of_operator_account(view)?;
+            pin::unpin(view, plan, &partition, &account_id, &principal_name)?;
+            Ok(UnpinPrincipalResponse::default())
         })
         .await
     }

@@ -99,6 +99,7 @@ async fn an_external_name_is_the_id_it_had_at_first_use() {
         account_id: account.into(),
         principal_name: "role/Deploy".into(),
         unique_id: id.into(),
+        ..Default::default()
     };
     let mut gateway = store.gateway();
     let first = gateway.pin_principal(pin("999999999999", "AROAFIRST")).await.unwrap().into_inner();
@@ -119,6 +120,123 @@ async fn an_external_name_is_the_id_it_had_at_first_use() {
         Code::PermissionDenied,
         "AccessDenied",
     );
+}
+
+fn seconds(ago: u64) -> Option<Timestamp> {
+    Some((SystemTime::now() - Duration::from_secs(ago)).into())
+}
+
+// ATTACKS 56, 57.
+#[tokio::test]
+async fn an_instance_is_the_key_that_it_first_came_with() {
+    let store = TestStore::start().await;
+    let (own, other) = ("k".repeat(43), "-_".repeat(21) + "x");
+    let pin = |instance: &str, key: &str, ago: u64| PinPrincipalRequest {
+        partition: "aws".into(),
+        account_id: "999999999999".into(),
+        principal_name: format!("instance/{instance}"),
+        unique_id: key.into(),
+        launch_time: seconds(ago),
+        first_use_within_seconds: 600,
+    };
+    let (first, second) = ("i-078517ca8a70a1dde", "i-1234abcd");
+    let mut gateway = store.gateway();
+    let newly = |answer: Result<tonic::Response<PinPrincipalResponse>, tonic::Status>| {
+        answer.unwrap().into_inner().newly_pinned
+    };
+    assert!(newly(gateway.pin_principal(pin(first, &own, 500)).await));
+    assert!(!newly(gateway.pin_principal(pin(first, &own, 500)).await));
+    let changed = |answer| refused(answer, Code::FailedPrecondition, "PrincipalIdChanged");
+    changed(gateway.pin_principal(pin(first, &other, 500)).await);
+    // Started again, it has a new document; the one before it is over, and another key is no better with a newer one.
+    assert!(!newly(gateway.pin_principal(pin(first, &own, 100)).await));
+    let old = gateway.pin_principal(pin(first, &own, 500)).await;
+    refused(old, Code::FailedPrecondition, "DocumentSuperseded");
+    changed(gateway.pin_principal(pin(first, &other, 50)).await);
+    // The first time must come soon; later ones may come whenever.
+    let late = gateway.pin_principal(pin(second, &own, 700)).await;
+    refused(late, Code::FailedPrecondition, "FirstUseTooLate");
+    let whenever = PinPrincipalRequest { first_use_within_seconds: 0, ..pin(second, &own, 700) };
+    assert!(newly(gateway.pin_principal(whenever).await));
+    assert!(!newly(gateway.pin_principal(pin(second, &own, 700)).await));
+    let invalid = [
+        PinPrincipalRequest { launch_time: None, ..pin(first, &own, 0) },
+        PinPrincipalRequest {
+            launch_time: Some((SystemTime::now() + Duration::from_secs(1000)).into()),
+            ..pin(first, &own, 0)
+        },
+        PinPrincipalRequest { first_use_within_seconds: -1, ..pin(first, &own, 0) },
+        PinPrincipalRequest { principal_name: "instance/i-x".into(), ..pin(first, &own, 0) },
+        PinPrincipalRequest { principal_name: "instance/".into(), ..pin(first, &own, 0) },
+        PinPrincipalRequest { principal_name: "role/R".into(), ..pin(first, &own, 0) },
+        PinPrincipalRequest { account_id: ACCOUNT.into(), ..pin(first, &own, 0) },
+        pin(first, "AROAEXAMPLE", 0),
+        pin(first, &"é".repeat(22), 0),
+    ];
+    for request in invalid {
+        refused(gateway.pin_principal(request).await, Code::InvalidArgument, "ValidationError");
+    }
+}
+
+// ATTACKS 56: of two that come with one document for the first time, one wins.
+#[tokio::test]
+async fn one_of_two_keys_wins_the_first_use() {
+    let store = TestStore::start().await;
+    let mut tasks = Vec::new();
+    for key in 0..8_u8 {
+        let mut gateway = store.gateway();
+        let request = PinPrincipalRequest {
+            partition: "aws".into(),
+            account_id: "999999999999".into(),
+            principal_name: "instance/i-078517ca8a70a1dde".into(),
+            unique_id: char::from(b'a' + key).to_string().repeat(43),
+            launch_time: seconds(5),
+            first_use_within_seconds: 60,
+        };
+        tasks.push(tokio::spawn(async move { gateway.pin_principal(request).await }));
+    }
+    let mut won = 0;
+    for task in tasks {
+        match task.await.unwrap() {
+            Ok(answer) => won += usize::from(answer.into_inner().newly_pinned),
+            answer @ Err(_) => {
+                refused(answer, Code::FailedPrecondition, "PrincipalIdChanged");
+            }
+        }
+    }
+    assert_eq!(won, 1);
+}
+
+#[tokio::test]
+async fn the_first_account_forgets_what_a_name_was_pinned_to() {
+    let store = TestStore::start().await;
+    let pin = |id: &str| PinPrincipalRequest {
+        partition: "aws".into(),
+        account_id: "999999999999".into(),
+        principal_name: "role/Deploy".into(),
+        unique_id: id.into(),
+        ..Default::default()
+    };
+    let unpin = |name: &str| UnpinPrincipalRequest {
+        partition: "aws".into(),
+        account_id: "999999999999".into(),
+        principal_name: name.into(),
+        ..Default::default()
+    };
+    let (mut gateway, mut iam) = (store.gateway(), store.admin().await);
+    gateway.pin_principal(pin("AROAFIRST")).await.unwrap();
+    let validated = UnpinPrincipalRequest { validate_only: true, ..unpin("role/Deploy") };
+    iam.unpin_principal(validated).await.unwrap();
+    let changed = gateway.pin_principal(pin("AROASECOND")).await;
+    refused(changed, Code::FailedPrecondition, "PrincipalIdChanged");
+    iam.unpin_principal(unpin("role/Deploy")).await.unwrap();
+    assert!(gateway.pin_principal(pin("AROASECOND")).await.unwrap().into_inner().newly_pinned);
+    let unknown = iam.unpin_principal(unpin("role/Nobody")).await;
+    refused(unknown, Code::NotFound, "NoSuchEntity");
+    let malformed = iam.unpin_principal(unpin("Deploy")).await;
+    refused(malformed, Code::InvalidArgument, "ValidationError");
+    let gateways = gateway.unpin_principal(unpin("role/Deploy")).await;
+    refused(gateways, Code::PermissionDenied, "AccessDenied");
 }
 
 #[tokio::test]

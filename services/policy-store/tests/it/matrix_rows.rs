@@ -172,6 +172,7 @@ pub fn rows(f: &Fixture) -> Vec<Row> {
         read!(&["countersign:ConsumeProof"], "*", consume_proof(ConsumeProofRequest { replay_key: s("matrix"), expire_time: Some(f.soon) })),
         read!(&["countersign:RecordUses"], "*", record_uses(RecordUsesRequest {})),
         read!(&["countersign:PinPrincipal"], "*", pin_principal(PinPrincipalRequest { partition: s("aws"), account_id: s("999999999999"), principal_name: s("role/Matrix"), unique_id: s("AROAMATRIX") })),
+        write!(&["countersign:UnpinPrincipal"], "*", unpin_principal(UnpinPrincipalRequest { partition: s("aws"), account_id: s("999999999999"), principal_name: s("role/Nobody") })),
         write!(&["countersign:RevokeRoleSessions"], ROLE, revoke_role_sessions(RevokeRoleSessionsRequest { role_name: s("Deploy") })),
         write!(&["countersign:RevokeToken"], "*", revoke_token(RevokeTokenRequest { token_id: s("none"), expire_time: Some(f.soon) })),
         watch(),

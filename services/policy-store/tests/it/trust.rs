@@ -297,6 +297,34 @@ async fn who_speaks_for_a_service_is_said_by_those_who_may_pass_the_role() {
     );
     refused(bound("ec2.amazonaws.com", "instance").await, Code::InvalidArgument, "ValidationError");
     refused(bound("EC2 amazonaws", &user.user_id).await, Code::InvalidArgument, "ValidationError");
+    // An EC2 instance, by its id and its account, and for EC2 alone.
+    let instance = |service: &str, id: &str, account: &str| {
+        let mut admin = admin.clone();
+        let request =
+            BindServicePrincipalRequest { caller_account_id: account.into(), ..bind(service, id) };
+        async move { admin.bind_service_principal(request).await }
+    };
+    let (id, theirs) = ("i-078517ca8a70a1dde", "999999999999");
+    let made = instance("ec2.amazonaws.com", id, theirs).await.unwrap().into_inner().binding;
+    assert_eq!(made.map(|made| made.caller_unique_id).as_deref(), Some(id));
+    for (service, id, account) in [
+        ("lambda.amazonaws.com", id, theirs),
+        ("ec2.amazonaws.com", id, ""),
+        ("ec2.amazonaws.com", id, ACCOUNT),
+        ("ec2.amazonaws.com", "i-078517ca8a70a1dd", theirs),
+        ("ec2.amazonaws.com", "i-*", theirs),
+    ] {
+        let refusal = instance(service, id, account).await;
+        refused(refusal, Code::InvalidArgument, "ValidationError");
+    }
+    let unbind = DeleteServicePrincipalBindingRequest {
+        role_arn: role_arn.into(),
+        service_principal: "ec2.amazonaws.com".into(),
+        caller_unique_id: id.into(),
+        caller_account_id: theirs.into(),
+        ..Default::default()
+    };
+    admin.clone().delete_service_principal_binding(unbind).await.unwrap();
     let made =
         bound("ec2.amazonaws.com", &user.user_id).await.unwrap().into_inner().binding.unwrap();
     assert_eq!(made.caller_account_id, ACCOUNT);

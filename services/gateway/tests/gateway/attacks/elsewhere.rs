@@ -13,6 +13,9 @@ const PROOF: &str = "crates/sigv4/src/proof/tests/attacks.rs";
 const ANSWER: &str = "crates/sigv4/src/answer/tests.rs";
 const TOKEN: &str = "crates/token/src/attacks.rs";
 const JWT: &str = "crates/token/src/jwt/tests.rs";
+const ENVELOPE: &str = "crates/token/src/instance/tests.rs";
+const INSTANCE: &str = "services/gateway/tests/gateway/instance.rs";
+const KEYS: &str = "services/policy-store/tests/it/keys.rs";
 
 /// Each line in a few words.
 pub const TITLES: [&str; 92] = [
@@ -180,12 +183,30 @@ pub const ELSEWHERE: &[(u8, Elsewhere)] = &[
     (48, Test("services/gateway/src/proof/mod.rs", "endpoints_vouch_for_their_own")),
     (49, Test(ANSWER, "account_arn_and_user_id_agree")),
     (51, Test("crates/policy/tests/findings.rs", "trust_policies")),
-    (52, Open("instance identity documents are no proofs here yet; the type is refused")),
-    (53, Open("as 52")),
-    (54, Open("as 52")),
-    (55, Open("as 52")),
-    (56, Open("as 52")),
-    (57, Open("as 52")),
+    (52, Test(ENVELOPE, "a_spoilt_envelope")),
+    (52, Test(ENVELOPE, "no_bit_can_be_changed")),
+    (53, Test(ENVELOPE, "signers")),
+    (54, Test(ENVELOPE, "attributes")),
+    (55, Test("services/gateway/src/proof/instance.rs", "files")),
+    (
+        55,
+        Test(
+            "services/decision/src/assume_role/tests/instance.rs",
+            "trust_in_the_service_must_say_whose_instances",
+        ),
+    ),
+    (56, Test(INSTANCE, "a_document_without_a_key_is_worth_nothing")),
+    (56, Test(INSTANCE, "an_instance_is_its_first_key")),
+    (56, Test(INSTANCE, "of_two_keys_at_once_one_wins")),
+    (56, Test(KEYS, "one_of_two_keys_wins_the_first_use")),
+    (57, Test(KEYS, "an_instance_is_the_key_that_it_first_came_with")),
+    (
+        57,
+        Open(
+            "EC2 is not asked whether the instance still runs: what stands against its document is its key, its age at first use, and a \
+             Deny on `ec2:SourceInstanceArn`",
+        ),
+    ),
     (58, Test(JWT, "every_algorithm_and_no_other")),
     (58, Test(TOKEN, "attack_58_another_algorithm")),
     (59, Test(TOKEN, "attack_59_61_header_members_that_are_not_implemented")),

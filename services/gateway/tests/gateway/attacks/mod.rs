@@ -14,6 +14,7 @@ use std::{
     path::Path,
 };
 
+use countersign_gateway::Config;
 use countersign_proto::token::v1::ExchangeRequest;
 
 use crate::{
@@ -21,6 +22,9 @@ use crate::{
         elsewhere::{ELSEWHERE, Elsewhere, TITLES},
         sent::{Row, Shape, rows},
     },
+    bound,
+    client::Client,
+    ec2::{self, Ec2},
     idp::Idp,
     proofs::{Form, Workload, request, spoil},
     system::{System, now},
@@ -41,16 +45,22 @@ struct Seen {
 struct Field {
     system: System,
     idp: std::sync::Arc<Idp>,
+    ec2: Ec2,
+    client: Client,
 }
 
 impl Field {
     async fn new() -> Self {
         let idp = Idp::start().await;
         let issuers = idp.configured("aws-sts", "account = \"123456789012\"");
-        let system =
-            System::start_as(|_| {}, ";format=xml", |config| config.jwt_issuers = issuers).await;
+        let ec2 = Ec2::new();
+        let instances = ec2.instances();
+        let configure = |config: &mut Config| {
+            (config.jwt_issuers, config.instances) = (issuers, instances);
+        };
+        let system = System::start_as(|_| {}, ";format=xml", configure).await;
         system.ready().await;
-        Self { system, idp }
+        Self { system, idp, ec2, client: Client::new() }
     }
 
     fn workload(&self, form: Form) -> Workload {
@@ -82,6 +92,7 @@ impl Field {
                 change(&mut header, &mut claims);
                 self.shown(self.idp.sign_as(&header, &claims.to_string()))
             }
+            Shape::Envelope(make) => ec2::shown(&make(&self.ec2)),
             Shape::JwtText(make) => {
                 let (header, claims) = self.idp.aws_token(&self.system.gateway.issuer);
                 self.shown(make(&self.idp, &header, &claims.to_string()))
@@ -112,7 +123,18 @@ impl Field {
         let request = self.request(&row.shape);
         let before = self.counts();
         let fetched = self.idp.asked();
-        let refused = match self.system.exchange(request).await {
+        // An instance's document comes with a key, so that it is not for want of one that it is refused.
+        let possession = match &row.shape {
+            Shape::Envelope(_) => ec2::possession(&self.system, &self.client),
+            Shape::Post(_)
+            | Shape::Presigned(_)
+            | Shape::Signed(_)
+            | Shape::Altered(_)
+            | Shape::Answer(_)
+            | Shape::Jwt(_)
+            | Shape::JwtText(_) => String::new(),
+        };
+        let refused = match bound::exchange(&self.system, request, &possession).await {
             Ok(_) => panic!("{} `{}`: it was granted", row.line, row.sent),
             Err(refused) => refused,
         };
@@ -135,6 +157,9 @@ impl Field {
 async fn every_line_is_sent_or_named_or_open() {
     let field = Field::new().await;
     // The good ones go through, or the table would prove nothing; and the issuer's keys are then known.
+    let envelope = ec2::shown(&field.ec2.spoilt(|_| {}));
+    let possession = ec2::possession(&field.system, &field.client);
+    bound::exchange(&field.system, envelope, &possession).await.unwrap();
     for shape in [Shape::Post(|_| {}), Shape::Presigned(|_| {}), Shape::Jwt(|_, _| {})] {
         field.system.exchange(field.request(&shape)).await.unwrap();
     }

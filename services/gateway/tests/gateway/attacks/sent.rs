@@ -5,6 +5,8 @@ use serde_json::{Value, json};
 use countersign_proto::token::v1::ExchangeRequest;
 
 use crate::{
+    ec2::{self, Ec2},
+    forged::{DSA_OID, SHA1_OID, algorithm, document, open, tlv},
     idp::Idp,
     proofs::Workload,
     sts::{self, Answer, raw},
@@ -27,6 +29,8 @@ pub enum Shape {
     Jwt(fn(&mut Value, &mut Value)),
     /// A JWT's text.
     JwtText(fn(&Idp, &Value, &str) -> String),
+    /// An instance's envelope.
+    Envelope(fn(&Ec2) -> String),
 }
 
 pub struct Row {
@@ -75,6 +79,7 @@ pub fn rows() -> Vec<Row> {
     rows.extend(time());
     rows.extend(answers());
     rows.extend(documents());
+    rows.extend(instances());
     rows.extend(jwts());
     rows.extend(the_rest());
     rows
@@ -513,5 +518,73 @@ fn the_rest() -> Vec<Row> {
                 sts::identity("arn:aws:iam::000000000000:user/team/alice", "AIDALOCAL123456789012")
             }),
         ),
+    ]
+}
+
+fn instances() -> Vec<Row> {
+    fn envelope(line: u8, sent: &'static str, make: fn(&Ec2) -> String) -> Row {
+        row(line, sent, Shape::Envelope(make))
+    }
+    fn other() -> String {
+        document(ec2::ACCOUNT, ec2::REGION, "i-1234abcd", &ec2::launched(60))
+    }
+    fn of(account: &str, region: &str) -> String {
+        document(account, region, ec2::ID, &ec2::launched(60))
+    }
+    vec![
+        envelope(52, "another document in the envelope", |aws| {
+            aws.spoilt(|p| p.content = open(0xa0, &open(0x24, &tlv(4, other().as_bytes()))))
+        }),
+        envelope(52, "a second document behind the first", |aws| {
+            let both = [tlv(4, ec2::good().as_bytes()), tlv(4, other().as_bytes())].concat();
+            aws.spoilt(|p| p.content = open(0xa0, &open(0x24, &both)))
+        }),
+        envelope(52, "a signature without its document", |aws| aws.spoilt(|p| p.content.clear())),
+        envelope(52, "the document without its signature", |_| ec2::good()),
+        envelope(53, "the region's certificate in the bag, another's signature", |aws| {
+            aws.spoilt(|p| {
+                p.certificates = tlv(0xa0, &aws.west.certificate());
+                p.sign(&aws.stranger);
+            })
+        }),
+        envelope(53, "the signer's own certificate in the bag", |aws| {
+            aws.spoilt(|p| {
+                p.certificates = tlv(0xa0, &aws.stranger.certificate());
+                p.sign(&aws.stranger);
+            })
+        }),
+        envelope(53, "a signer of another name", |aws| aws.spoilt(|p| p.serial = tlv(2, &[9]))),
+        envelope(54, "SHA-1", |aws| aws.spoilt(|p| p.digest_algorithm = algorithm(SHA1_OID))),
+        envelope(54, "DSA", |aws| aws.spoilt(|p| p.signature_algorithm = algorithm(DSA_OID))),
+        envelope(54, "two signers", |aws| aws.spoilt(|p| p.signers = 2)),
+        envelope(54, "no signed attributes", |aws| {
+            aws.spoilt(|p| {
+                p.attributes = None;
+                p.signature = aws.west.sign(ec2::good().as_bytes());
+            })
+        }),
+        envelope(54, "the bare signature", |aws| {
+            use base64::Engine;
+            let signature = aws.west.sign(ec2::good().as_bytes());
+            base64::engine::general_purpose::STANDARD.encode(signature)
+        }),
+        envelope(55, "another region's certificate", |aws| {
+            aws.signed(&aws.east, &of(ec2::ACCOUNT, ec2::REGION))
+        }),
+        envelope(55, "a path for a region", |aws| {
+            aws.signed(&aws.west, &of(ec2::ACCOUNT, "../us-west-2"))
+        }),
+        envelope(55, "an account that is not listed", |aws| {
+            aws.signed(&aws.west, &of("210987654321", ec2::REGION))
+        }),
+        envelope(55, "the account twice", |aws| {
+            let twice = ec2::good()
+                .replace("\"kernelId\"", "\"account\\u0049d\" : \"210987654321\", \"kernelId\"");
+            aws.signed(&aws.west, &twice)
+        }),
+        envelope(56, "started in the future", |aws| {
+            let text = document(ec2::ACCOUNT, ec2::REGION, ec2::ID, &ec2::launched(-600));
+            aws.signed(&aws.west, &text)
+        }),
     ]
 }
