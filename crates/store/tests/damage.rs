@@ -179,7 +179,7 @@ async fn a_folder_without_its_root_is_refused() {
     fs::write(&root, text.replace("base 0", "base 1")).unwrap();
     refused(folder.path(), &["not as it was written"]);
     fs::write(&root, text.replace("format 2", "format 3")).unwrap();
-    let later = open(folder.path()).unwrap_err();
+    let later = open(folder.path()).err().unwrap();
     assert!(matches!(later, StoreError::Later { found: 3, known: 2, .. }), "{later}");
     fs::write(&root, text.replace("format 2", "format 1")).unwrap();
     refused(folder.path(), &["format is not one"]);

@@ -6,7 +6,7 @@
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use countersign::proof::Form;
-use countersign_gateway::{Config, JwtIssuers, Listeners, RateLimits, Rates, Rotation};
+use countersign_gateway::{Config, Instances, JwtIssuers, Listeners, RateLimits, Rates, Rotation};
 use countersign_harness::{Ask, System, reason};
 use countersign_proto::token::v1::{
     ExchangeRequest, token_exchange_service_client::TokenExchangeServiceClient,
@@ -69,6 +69,7 @@ async fn second(system: &System) -> (String, shutdown::Trigger) {
             .accept_certificate(ServiceName::Decision, &"countersign.local".parse().unwrap()),
         sts_endpoints: Vec::new(),
         jwt_issuers: JwtIssuers::default(),
+        instances: Instances::default(),
         limits: plenty(),
         rotation: Rotation::default(),
         operator_account: None,
