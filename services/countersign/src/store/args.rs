@@ -11,6 +11,7 @@ Examples:
   countersign store backup --data-dir /var/lib/countersign monday.cse
   countersign store verify monday.cse --sealing-key /safe/sealing.key
   countersign store restore monday.cse --data-dir /var/lib/new --sealing-key /safe/sealing.key
+  countersign store backup --data-dir /var/lib/countersign --store etcd:https://a:2379 --etcd-ca ca.pem monday.cse
   countersign store import monday.cse --store etcd:http://127.0.0.1:2379 --sealing-key /safe/sealing.key
 
 deploy/RUNBOOK.md has the procedures: backup, restore, moving to another engine, and what to do when something is lost.
@@ -21,9 +22,9 @@ Exit status: 0 it worked, 1 something went wrong (nothing half-done is ever serv
 #[derive(Debug, Subcommand)]
 #[command(after_help = STORE_EXAMPLES)]
 pub enum StoreCommand {
-    /// Write everything that the store of a data folder holds into one file; the sealing key is not in it
+    /// Write everything that the store of a data folder holds (or the one in etcd) into one file; the sealing key is not in it
     Backup(BackupArgs),
-    /// Make a data folder's store from a backup; it must have none
+    /// Make a data folder's store (or one in etcd) from a backup; there must be none
     Restore(RestoreArgs),
     /// Write everything that a store holds into one file
     Export(ExportArgs),
@@ -39,9 +40,12 @@ pub struct BackupArgs {
     /// The file to make; it must not be there
     #[arg(value_name = "FILE")]
     pub file: PathBuf,
-    /// The data folder; nothing may be running on it
+    /// The data folder; a policy store may be running on it
     #[arg(long, value_name = "DIR", default_value = DEFAULT_DATA_DIR)]
     pub data_dir: PathBuf,
+    /// The store, if it is not in the data folder.
+    #[command(flatten)]
+    pub store: StoreArgs,
 }
 
 /// `countersign store restore`.
@@ -59,6 +63,9 @@ pub struct RestoreArgs {
     /// Go on where an earlier restore of the same file was cut off
     #[arg(long)]
     pub resume: bool,
+    /// Where the store is made, if not in the data folder; it must be empty.
+    #[command(flatten)]
+    pub store: StoreArgs,
 }
 
 /// `countersign store export`.
@@ -119,6 +126,8 @@ mod tests {
     fn lines_that_people_type() {
         check("backup b", true);
         check("backup b --data-dir d", true);
+        check("backup b --data-dir d --store etcd:https://a:1 --etcd-prefix x/", true);
+        check("restore b --data-dir d --store etcd:https://a:1", true);
         check("backup", false);
         check("backup b --sealing-key k", false);
         check("restore b --data-dir d --sealing-key k --resume", true);

@@ -31,6 +31,9 @@ pub enum StoreCommandError {
     /// Carrying it.
     #[error(transparent)]
     Transfer(#[from] TransferError),
+    /// Arguments that contradict each other, or name nothing.
+    #[error("{0}")]
+    Arguments(String),
     /// No key for the secrets.
     #[error(
         "there is no sealing key at `{}`: give the one of the store that was backed up, with --sealing-key", .0.display()
@@ -89,6 +92,7 @@ pub async fn run(command: StoreCommand) -> Exit {
             print!("{report}");
             Exit::Done
         }
+        Err(StoreCommandError::Arguments(error)) => Exit::bad_input(error),
         Err(error) => Exit::failed(error),
     }
 }
@@ -107,7 +111,7 @@ pub async fn backup(
         (false, Some(_)) => SEALING_KEY.to_owned(),
         (false, None) => return Err(StoreCommandError::NoSealingKey(key)),
     };
-    let at = At::data_folder(&args.data_dir);
+    let at = At::of(args.store.clone(), &args.data_dir)?;
     // One of the environment is not compared with the secrets here; `verify` takes a file.
     let key = key.exists().then_some(key);
     let report = export(&at, key.as_deref(), &args.file, progress).await?;
@@ -124,6 +128,7 @@ pub async fn restore(
     args: &RestoreArgs,
     progress: transfer::Progress<'_>,
 ) -> Result<String, StoreCommandError> {
+    let at = At::of(args.store.clone(), &args.data_dir)?;
     let there = sealing_key_of(&args.data_dir);
     let key = args.sealing_key.as_ref().unwrap_or(&there);
     if !key.exists() {
@@ -134,7 +139,7 @@ pub async fn restore(
         StoreCommandError::File { what: "make", path: args.data_dir.clone(), error }
     })?;
     keep_sealing_key(key, &there)?;
-    let report = import(&checked, &At::data_folder(&args.data_dir), args.resume, progress).await?;
+    let report = import(&checked, &at, args.resume, progress).await?;
     Ok(format!(
         "{report}Whatever was deleted, detached or revoked after the backup is back: deploy/RUNBOOK.md says what to look through.\n"
     ))
@@ -242,8 +247,11 @@ struct At {
 }
 
 impl At {
-    fn data_folder(data_dir: &Path) -> Self {
-        Self { place: Place::DataFolder, data_dir: data_dir.to_owned() }
+    /// The place that the arguments name, or the data folder.
+    fn of(args: StoreArgs, data_dir: &Path) -> Result<Self, StoreCommandError> {
+        let place = args.place().map_err(StoreCommandError::Arguments)?;
+        place.check().map_err(|error| StoreCommandError::Arguments(error.to_string()))?;
+        Ok(Self { place, data_dir: data_dir.to_owned() })
     }
 
     /// The place that the arguments name, which they must.
@@ -251,7 +259,7 @@ impl At {
         let place = args.place()?;
         if place == Place::DataFolder {
             return Err(
-                "which store? give --store; `backup` and `restore` are for a data folder's"
+                "which store? give --store; `backup` and `restore` take a data folder's without"
                     .to_owned(),
             );
         }
