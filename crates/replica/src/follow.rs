@@ -71,6 +71,8 @@ pub struct Follower {
     keeper: Option<Mutex<Keeper>>,
     /// What was kept, while the store is given the time to say what is new.
     candidate: Mutex<Option<Candidate>>,
+    /// When the store last said something that was taken in.
+    heard: Mutex<Option<Instant>>,
 }
 
 /// A view that was kept on disk. Nobody answers from it before the store has said what happened since, or stays away.
@@ -94,6 +96,7 @@ impl Replica {
             differences: AtomicU32::new(0),
             keeper: None,
             candidate: Mutex::default(),
+            heard: Mutex::default(),
         };
         (Self { shared, reached: receiver, max_staleness: None }, follower)
     }
@@ -190,12 +193,25 @@ impl Follower {
             .collect();
         let away = async {
             tokio::time::sleep_until((began + STORE_IS_AWAY).max(Instant::now() + AT_LEAST)).await;
+            self.silence().await;
             self.fall_back();
             std::future::pending::<()>().await;
         };
         tokio::select! {
             () = self.again_and_again(&clients) => {}
             () = away => {}
+        }
+    }
+
+    /// Waits until the store has said nothing for a while. One that is heard is not away, though what it has to say may take long: what
+    /// was revoked may be among it.
+    async fn silence(&self) {
+        loop {
+            let until = locked(&self.heard).map(|heard| heard + SILENCE);
+            match until.filter(|until| *until > Instant::now()) {
+                Some(until) => tokio::time::sleep_until(until).await,
+                None => return,
+            }
         }
     }
 
@@ -300,7 +316,9 @@ impl Follower {
             let message = next.await.map_err(|_| Broken::Silent)?.map_err(Box::new)?;
             let event = message.ok_or(Broken::Closed)?.event;
             let event = event.ok_or(Broken::Protocol("an event without content"))?;
-            let reached = match self.apply(&mut arriving, event)? {
+            let applied = self.apply(&mut arriving, event)?;
+            *locked(&self.heard) = Some(Instant::now());
+            let reached = match applied {
                 Applied::Reached(revision) => Some(revision),
                 Applied::InPart => None,
                 // A second's work where there is much, and others may be waiting for this thread.

@@ -1,11 +1,13 @@
 //! The snapshot that is kept on disk, for a start while the store is away.
 //!
-//! One file, replaced as a whole: written beside it, synced, renamed over it, and the folder synced. It holds the records as the store
-//! sent them, so it is as readable as they are, and a SHA-256 over all of it at its end: a file that does not match is refused by name,
-//! and the replica starts without it. It is no defence against whoever can write in the folder; whoever can, decides.
+//! One file, replaced as a whole: written beside it, synced, renamed over it, and the folder synced. It holds what this version read of the
+//! records, which of a later form is not all of them: so it says which forms its writer knew, and is read by no other. At its end is a
+//! SHA-256 over all of it: a file that does not match is refused by name, and the replica starts without it. It is no defence against
+//! whoever can write in the folder; whoever can, decides.
 //!
 //! ```text
 //! "countersign kept snapshot 1\n"
+//! the newest form of records that its writer read: 4 bytes, big endian
 //! heard at: seconds since 1970, 8 bytes, big endian
 //! chunks: length, 4 bytes, big endian; then a WatchSnapshotChunk, the last with `last`
 //! SHA-256 of everything before, 32 bytes
@@ -29,7 +31,9 @@ use aws_lc_rs::digest::{Context, SHA256};
 use countersign_proto::policy::v1::{Record, WatchSnapshotChunk};
 use prost::Message as _;
 
-use crate::{MalformedRevision, Revision, Unreadable, World, arriving::Arriving, plain};
+use crate::{
+    MalformedRevision, Revision, Unreadable, World, arriving::Arriving, plain, records::FORMAT,
+};
 
 const MAGIC: &[u8] = b"countersign kept snapshot 1\n";
 /// The name of the file in its folder.
@@ -230,6 +234,7 @@ impl Writer {
             heard_at,
         };
         writer.write(MAGIC)?;
+        writer.write(&FORMAT.to_be_bytes())?;
         writer.write(&heard_at.to_be_bytes())?;
         Ok(writer)
     }
@@ -319,9 +324,10 @@ impl Reader {
             heard_at: 0,
             revision: None,
         };
-        let mut magic = [0; MAGIC.len()];
-        match reader.fill(&mut magic) {
-            Ok(()) if magic == MAGIC => {}
+        let (mut magic, mut form) = ([0; MAGIC.len()], [0; 4]);
+        match reader.fill(&mut magic).and_then(|()| reader.fill(&mut form)) {
+            // What a writer of an earlier version did not know of a record is not in the file, and nothing else says so.
+            Ok(()) if magic == MAGIC && form == FORMAT.to_be_bytes() => {}
             Err(error @ Damaged::Io { .. }) => return Err(error),
             Ok(()) | Err(Damaged::Foreign(_) | Damaged::Content { .. }) => {
                 return Err(Damaged::Foreign(reader.path));
@@ -503,6 +509,14 @@ mod tests {
             refused(&changed);
         }
         refused(&[sound.as_slice(), b"x"].concat());
+        // Whole, and by one who read fewer forms of records, or more.
+        for form in [FORMAT - 1, FORMAT + 1] {
+            let end = sound.len() - DIGEST_BYTES;
+            let body = [MAGIC, &form.to_be_bytes(), &sound[MAGIC.len() + 4..end]].concat();
+            let digest = aws_lc_rs::digest::digest(&SHA256, &body);
+            fs::write(&path, [&body, digest.as_ref()].concat()).unwrap();
+            assert!(matches!(read(folder.path()), Err(Damaged::Foreign(_))));
+        }
         fs::write(&path, &sound).unwrap();
         assert_eq!(accounts(folder.path()).1, [1, 3, 5]);
     }

@@ -346,3 +346,21 @@ async fn l7_a_revision_of_another_store_is_waited_for() {
     let refused = replica.at_least("bbbb:2", SHORT).await;
     assert!(matches!(refused, Err(Behind::NotYet { .. })));
 }
+
+/// Who speaks is not away, however long it takes to say all.
+#[test]
+fn a_store_that_speaks_is_waited_for() {
+    let (_, follower) = replica();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+    let waits = |since: Option<Duration>| {
+        *locked(&follower.heard) = since.map(|since| Instant::now() - since);
+        let began = Instant::now();
+        runtime.block_on(follower.silence());
+        began.elapsed()
+    };
+    let left = Duration::from_millis(100);
+    assert!(waits(Some(SILENCE - left)) >= left / 2);
+    // Neither hangs.
+    waits(None);
+    waits(Some(SILENCE));
+}
