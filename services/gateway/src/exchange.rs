@@ -116,23 +116,33 @@ impl Exchange {
     /// See [`Refusal`].
     pub async fn exchange_beside(
         &self,
-        mut request: ExchangeRequest,
+        request: ExchangeRequest,
         beside: &Beside,
         source: Option<IpAddr>,
     ) -> Result<ExchangeResponse, Refusal> {
         let mut account = Account::default();
         let source = source.map(|address| address.to_canonical());
-        let named = beside.name_in(&mut request.client_key_thumbprint, clock::now());
-        if named.is_ok() && narrow::is_asked(&request) {
-            let outcome = match self.begin(&mut account, source) {
-                Ok(()) => within(self.narrow(request, beside, source, &mut account)).await,
-                Err(refusal) => Err(refusal),
-            };
-            return account.end(outcome).await;
+        let outcome = match self.begin(&mut account, source) {
+            Ok(()) => within(self.either(request, beside, source, &mut account)).await,
+            Err(refusal) => Err(refusal),
+        };
+        account.end(outcome).await
+    }
+
+    /// An exchange for a session, or for less of a token. Whatever is read or verified is so here, behind [`Self::begin`].
+    async fn either(
+        &self,
+        mut request: ExchangeRequest,
+        beside: &Beside,
+        source: Option<IpAddr>,
+        account: &mut Account,
+    ) -> Result<ExchangeResponse, Refusal> {
+        beside.name_in(&mut request.client_key_thumbprint, clock::now())?;
+        if narrow::is_asked(&request) {
+            return self.narrow(request, beside, source, account).await;
         }
-        let asked = named.and_then(|()| Asked::parse(request, &self.partition));
-        let asked = asked.map(|asked| Asked { beside: beside.clone(), ..asked });
-        self.within_deadline(asked, None, source, &mut account).await
+        let asked = Asked { beside: beside.clone(), ..Asked::parse(request, &self.partition)? };
+        self.work(asked, None, source, account).await
     }
 
     /// Trades a proof that signs `challenge`, which its stream alone was given, for a token, and says so in the log. Whoever takes a
@@ -147,19 +157,9 @@ impl Exchange {
         source: Option<IpAddr>,
     ) -> Result<ExchangeResponse, Refusal> {
         let mut account = Account::default();
-        self.within_deadline(Ok(asked), Some(challenge), source, &mut account).await
-    }
-
-    async fn within_deadline(
-        &self,
-        asked: Result<Asked, Refusal>,
-        challenge: Option<&str>,
-        source: Option<IpAddr>,
-        account: &mut Account,
-    ) -> Result<ExchangeResponse, Refusal> {
         let source = source.map(|address| address.to_canonical());
-        let outcome = match self.begin(account, source) {
-            Ok(()) => within(self.work(asked, challenge, source, account)).await,
+        let outcome = match self.begin(&mut account, source) {
+            Ok(()) => within(self.work(asked, Some(challenge), source, &mut account)).await,
             Err(refusal) => Err(refusal),
         };
         account.end(outcome).await
@@ -189,12 +189,11 @@ impl Exchange {
 
     async fn work(
         &self,
-        asked: Result<Asked, Refusal>,
+        asked: Asked,
         challenge: Option<&str>,
         source: Option<IpAddr>,
         account: &mut Account,
     ) -> Result<ExchangeResponse, Refusal> {
-        let asked = asked?;
         // Before anything is asked or spent.
         convert::may_act(&asked.may_act, &self.issuer)?;
         let source = known(source)?;
