@@ -244,6 +244,15 @@ pub enum Refusal {
         retry_after: Duration,
     },
 
+    /// One more signing key would leave no room for the first key of a gateway that starts.
+    #[error(
+        "{held} signing keys are still accepted, and no more are made beside them: the oldest is dropped once its last token has expired"
+    )]
+    TooManySigningKeys {
+        /// So many are accepted.
+        held: usize,
+    },
+
     /// STS is away, or overloaded.
     #[error("STS at `{origin}` cannot be asked now; try again")]
     StsUnavailable {
@@ -431,6 +440,7 @@ impl Refusal {
             | Self::ProofAlreadyUsed
             | Self::Busy
             | Self::TooOften { .. }
+            | Self::TooManySigningKeys { .. }
             | Self::StsRefused { .. }
             | Self::AccountNotAllowed { .. }
             | Self::PartitionMismatch { .. }
@@ -507,6 +517,9 @@ impl From<&Refusal> for Fault {
             }
             Refusal::TooOften { retry_after } => {
                 Fault::new(Code::ResourceExhausted, "Throttling", message).retry_after(*retry_after)
+            }
+            Refusal::TooManySigningKeys { .. } => {
+                Fault::new(Code::ResourceExhausted, "LimitExceeded", message)
             }
             Refusal::StsUnavailable { .. } => unavailable("StsUnavailable", message),
             Refusal::StsRefused { code, .. } => Fault::unauthenticated(code, message),

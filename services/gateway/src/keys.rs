@@ -34,6 +34,9 @@ const CALL: Duration = Duration::from_secs(5);
 const RETRY: Duration = Duration::from_secs(2);
 /// After a rotation that failed.
 const LATER: Duration = Duration::from_secs(60);
+/// The policy store keeps 96 keys at most, each for thirteen hours. Where there are so many, none takes another's place: a gateway that
+/// starts needs room for its first.
+const MOST_BESIDE: usize = 72;
 /// How often leases and revocations are looked at.
 const TICK: Duration = Duration::from_millis(500);
 /// How long a JWKS may be cached, if keys do not rotate faster.
@@ -119,6 +122,8 @@ enum NotRotated {
     Store(String),
     #[error("it was revoked before it signed")]
     Revoked,
+    #[error("{0} signing keys are still accepted")]
+    Many(usize),
 }
 
 impl Keys {
@@ -167,6 +172,7 @@ impl Keys {
         if let Some(next) = next {
             return Ok(next);
         }
+        self.room()?;
         self.rotation.demand.notify_one();
         let deadline = Instant::now() + CALL;
         while Instant::now() < deadline {
@@ -179,6 +185,15 @@ impl Keys {
         }
         let cause = "no other signing key was published".to_owned();
         Err(Refusal::ServiceUnavailable { service: STORE, cause })
+    }
+
+    /// Whether a key may be made beside those that are there. Where none of our own signs, one must.
+    fn room(&self) -> Result<(), Refusal> {
+        let held = self.known().len();
+        if held < MOST_BESIDE || self.signer(clock::now()).is_err() {
+            return Ok(());
+        }
+        Err(Refusal::TooManySigningKeys { held })
     }
 
     fn own<T>(&self, look: impl FnOnce(&Own) -> T) -> T {
@@ -330,6 +345,7 @@ impl Keys {
     }
 
     async fn turn_over(&self, store: &mut StoreClient) -> Result<Arc<Signer>, NotRotated> {
+        self.room().map_err(|_| NotRotated::Many(self.known().len()))?;
         let key = SigningKey::generate().map_err(NoKey::from)?;
         let response = publish(store, &key.public().to_jwk()).await;
         let response = response.map_err(|status| NotRotated::Store(status.message().to_owned()))?;

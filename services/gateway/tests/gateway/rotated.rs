@@ -98,6 +98,30 @@ async fn a_turn_that_fails_changes_nothing() {
     assert_eq!(published(&system).await, BTreeSet::from([first]));
 }
 
+/// However often it is asked for: the store keeps only so many, and a gateway that starts needs room for its first.
+#[tokio::test]
+async fn no_key_takes_the_last_places() {
+    let (system, demand) = start(Duration::from_millis(2900)).await;
+    let first = signs(&system).await.unwrap();
+    for _ in 0..71 {
+        system.store.publish_another();
+    }
+    until(async || (published(&system).await.len() == 72).then_some(())).await;
+    let before = system.store.calls("PublishSigningKey");
+    demand.notify_one();
+    // By then one that was on its way would sign.
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    assert_eq!(signs(&system).await.unwrap(), first);
+    assert_eq!(published(&system).await.len(), 72);
+    assert_eq!(system.store.calls("PublishSigningKey"), before);
+    // Where nothing signs any more, one must.
+    system.store.revoke_all_keys();
+    until(async || (signs(&system).await == Err("SigningKeyRevoked".to_owned())).then_some(()))
+        .await;
+    demand.notify_one();
+    assert_ne!(until(async || signs(&system).await.ok()).await, first);
+}
+
 /// By RPC: who has the right, and is of the operator's account.
 #[tokio::test]
 async fn who_may_ask_for_another_key() {

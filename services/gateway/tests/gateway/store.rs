@@ -16,7 +16,7 @@ use countersign_proto::policy::v1::{
 };
 use countersign_serve::{Fault, ServiceIdentities, ServiceName};
 use countersign_sigv4::{SecretKey, derive};
-use countersign_token::PublicKey;
+use countersign_token::{PublicKey, SigningKey};
 use http::Request;
 use prost_types::Timestamp;
 use tokio::sync::{mpsc, watch};
@@ -116,6 +116,12 @@ impl Store {
         let key = format!("signing-key/{}", record.kid);
         let revision = self.put(&key, record::Record::SigningKey(record.clone()));
         Ok(PublishSigningKeyResponse { signing_key: Some(record), revision })
+    }
+
+    /// As another gateway does it.
+    pub fn publish_another(&self) {
+        let jwk = SigningKey::generate().unwrap().public().to_jwk();
+        self.publish(&PublishSigningKeyRequest { jwk }).unwrap();
     }
 
     pub fn revoke_all_keys(&self) {

@@ -14,8 +14,9 @@ use crate::{
 pub const LEASE: i64 = 3_600;
 /// The longest life of a token, in seconds: a key is accepted so long after it last signed.
 const LONGEST_TOKEN: i64 = 43_200;
-/// Keys that are kept at once, of all gateways.
-const QUOTA: usize = 64;
+/// Keys that are kept at once, of all gateways. A gateway rotates only up to 72, so that one that starts finds room. All are read for one
+/// write, and a commit has 128 preconditions at most.
+const QUOTA: usize = 96;
 
 /// Publishes a key, or renews the lease of one that the same publisher published.
 pub fn publish(
