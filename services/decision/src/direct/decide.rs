@@ -22,7 +22,8 @@ use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
 use super::{
     answer::{self, Answer, Rendered},
-    memory::{Caller, Keys, Memory, Moment},
+    body::frame,
+    memory::{Caller, Keys, Memory, Moment, Whom},
     message::{self, Asked, Check, Pairs, Subject},
 };
 use crate::{
@@ -36,6 +37,8 @@ use crate::{
 const MOST_WORK: u64 = 2_000_000;
 /// Of a batch, as the general way has it.
 const MAX_CHECKS: usize = 1000;
+/// Keys that are neither the principal's nor the question's.
+const OF_THE_MOMENT: usize = 3;
 /// Names of decisions that are drawn at once.
 const NAMES: usize = 64;
 
@@ -50,6 +53,9 @@ struct State {
     memory: Memory,
     pens: Pens,
 }
+
+/// Questions of a stream that are looked up together.
+pub const TOGETHER: usize = 32;
 
 /// What answers are written with.
 #[derive(Default)]
@@ -128,13 +134,13 @@ impl Direct {
     /// Answers an AuthorizeRequest with an AuthorizeResponse, appended to `out`.
     pub fn authorize(&self, headers: &HeaderMap, bytes: &[u8], out: &mut Vec<u8>) -> Option<()> {
         let (asked, check) = message::question(bytes)?;
-        self.about(headers, asked, |turn| turn.answer(&check, out))
+        self.with(headers, |asking| asking.about(asked, None, |turn| turn.answer(&check, out)))
     }
 
     /// Answers a BatchAuthorizeRequest with a BatchAuthorizeResponse, appended to `out`.
     pub fn batch(&self, headers: &HeaderMap, bytes: &[u8], out: &mut Vec<u8>) -> Option<()> {
         let batch = message::batch(bytes)?;
-        self.about(headers, batch.asked, |turn| {
+        let all = |turn: &mut Turn<'_>| {
             let mut count = 0;
             for check in batch.checks() {
                 count += 1;
@@ -148,7 +154,38 @@ impl Direct {
             }
             // A batch of nothing is refused.
             (count > 0).then_some(())
-        })
+        };
+        self.with(headers, |asking| asking.about(batch.asked, None, all))
+    }
+
+    /// Answers AuthorizeStreamRequests that arrived together, at one moment, as a batch is answered: each answer is appended to `out`, its
+    /// length before it, until one question is not answered here. Says how many were. Of more than [`TOGETHER`], the first are answered.
+    pub fn stream(&self, headers: &HeaderMap, questions: &[&[u8]], out: &mut Vec<u8>) -> usize {
+        let mut count = 0;
+        self.with(headers, |asking| {
+            let mut sought = [None; TOGETHER];
+            asking.seek(questions, &mut sought);
+            for (question, whom) in questions.iter().zip(sought) {
+                let at = out.len();
+                let answered = frame(out, |out| {
+                    let (id, question) = message::streamed(question)?;
+                    let (asked, check) = message::question(question)?;
+                    answer::text(out, 1, id);
+                    let mut done = None;
+                    answer::nested(out, 2, |out| {
+                        done = asking.about(asked, whom, |turn| turn.answer(&check, out));
+                    });
+                    done
+                });
+                if answered.is_none() {
+                    out.truncate(at);
+                    break;
+                }
+                count += 1;
+            }
+            Some(())
+        });
+        count
     }
 
     /// The caller as a stream needs it, where it may come this way.
@@ -166,12 +203,11 @@ impl Direct {
         Some(crate::stream::Asker { call, signed: Some(caller.signed().clone()), patience })
     }
 
-    /// Finds who asks, and about whom.
-    fn about(
+    /// Finds who asks, and when.
+    fn with(
         &self,
         headers: &HeaderMap,
-        asked: Asked<'_>,
-        answer: impl FnOnce(&mut Turn<'_>) -> Option<()>,
+        answer: impl FnOnce(&mut Asking<'_>) -> Option<()>,
     ) -> Option<()> {
         // What is told of each decision, the general way tells.
         if tracing::enabled!(tracing::Level::DEBUG) {
@@ -182,26 +218,74 @@ impl Direct {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         let State { memory, pens } = &mut *state;
         pens.prepare(moment)?;
-        let is_by_name = matches!(asked.subject, Subject::Principal(_));
         let caller = memory.caller(&self.decider, headers, moment)?;
-        if !caller.may_ask(is_by_name) {
+        let Caller { session, account, .. } = caller;
+        let (session, account) = (Arc::clone(session), *account);
+        let may_ask = [false, true].map(|by_name| caller.may_ask(by_name));
+        let (decider, age) = (&self.decider, self.decider.replica().age());
+        let caller = &session.arn;
+        answer(&mut Asking { decider, moment, age, caller, account, may_ask, memory, pens })
+    }
+}
+
+/// A caller who asks, at one moment.
+struct Asking<'a> {
+    decider: &'a Decider,
+    moment: Moment<'a>,
+    age: Duration,
+    caller: &'a str,
+    account: AccountId,
+    /// About sessions, and about principals by name.
+    may_ask: [bool; 2],
+    memory: &'a mut Memory,
+    pens: &'a mut Pens,
+}
+
+impl Asking<'_> {
+    /// Looks for everybody that the questions are about, step by step: what one step asks memory for arrives while the others' are
+    /// asked for. Nothing is decided by it.
+    fn seek<'a>(&self, questions: &[&'a [u8]], sought: &mut [Option<Whom<'a>>]) {
+        for (question, whom) in questions.iter().zip(&mut *sought) {
+            *whom = message::whom(question).map(|subject| self.memory.seek(subject));
+        }
+        let sought = || sought.iter().take(questions.len()).flatten();
+        sought().for_each(|whom| self.memory.approach(*whom));
+        sought().for_each(|whom| self.memory.fetch(*whom));
+    }
+
+    /// Finds about whom it is; `whom` is the question's own, if it was looked for.
+    fn about(
+        &mut self,
+        asked: Asked<'_>,
+        whom: Option<Whom<'_>>,
+        answer: impl FnOnce(&mut Turn<'_>) -> Option<()>,
+    ) -> Option<()> {
+        let Self { decider, moment, age, caller, account, may_ask, memory, pens } = self;
+        let (decider, moment, age, caller) = (*decider, *moment, *age, *caller);
+        let [may_sessions, may_names] = *may_ask;
+        let may = match asked.subject {
+            Subject::Token(_) => may_sessions,
+            Subject::Principal(_) => may_names,
+        };
+        if !may {
             return None;
         }
-        let Caller { session, account, .. } = caller;
-        let (session, own) = (Arc::clone(session), *account);
         let turn = |who: &Who<'_>| {
             // Another account's principals are asked about by fewer.
-            if who.account != own {
+            if who.account != *account {
                 return None;
             }
-            let age = self.decider.replica().age();
-            let caller = &session.arn;
-            let decider = &self.decider;
             answer(&mut Turn { decider, moment, who, caller, age, pens, work: 0 })
         };
-        match asked.subject {
-            Subject::Token(text) => {
-                let known = memory.session(&self.decider, text, asked.audience, moment)?;
+        // What was looked for is only taken where it is this very text.
+        let whom = whom.filter(|whom| whom.is(asked.subject));
+        let is_near = whom.is_some();
+        match whom.unwrap_or_else(|| memory.seek(asked.subject)) {
+            Whom::Token(sought) => {
+                let known = memory.session(decider, sought, asked.audience, moment)?;
+                if !is_near {
+                    known.fetch();
+                }
                 turn(&Who {
                     principal: &known.principal,
                     account: known.session.facts.account,
@@ -211,12 +295,15 @@ impl Direct {
                     noun: ("role ", &known.session.facts.role_name),
                 })
             }
-            Subject::Principal(arn) => {
-                let named = memory.named(arn, &view)?;
+            Whom::Principal(sought) => {
+                let named = memory.named(sought, moment.view)?;
+                if !is_near {
+                    named.fetch();
+                }
                 turn(&Who {
                     principal: &named.principal,
                     account: named.account,
-                    arn,
+                    arn: sought.text,
                     keys: &named.keys,
                     ready: &named.ready,
                     noun: (named.kind(), &named.name),
@@ -248,7 +335,8 @@ impl Turn<'_> {
         }
         let (_, date, seconds) = self.pens.time.as_ref()?;
         let own = self.who.keys.iter().map(|(key, value)| (key, Value::One(value)));
-        let mut keys: Vec<(&str, Value<'_>)> = Vec::with_capacity(32);
+        let count = self.who.keys.len() + OF_THE_MOMENT + context.len();
+        let mut keys: Vec<(&str, Value<'_>)> = Vec::with_capacity(count);
         keys.extend(own);
         keys.push(("aws:CurrentTime", Value::One(date)));
         keys.push(("aws:EpochTime", Value::One(seconds)));

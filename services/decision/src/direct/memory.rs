@@ -1,17 +1,15 @@
-//! What one core remembers between questions, each thing with all that it depends on.
+//! What one core remembers between questions, each thing with all that it depends on; policies stand in [`super::policies`].
 //!
-//! * Policies, ready, by the very names that a principal has attached, while the policies' [`Mark`] is the same.
 //! * Callers and sessions, by the whole text of their tokens. What was checked of them holds at the view and in the second in which it
 //!   was checked, and is checked again at another; nothing else goes into those checks.
 //!
 //! All of it is bounded, and all of it can be forgotten: then the general way answers.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{hint::black_box, sync::Arc};
 
 use countersign_evaluator::{
     ContextValue, Principal, SessionFacts, Subject, always_allows,
-    ready::Ready,
-    snapshot::{Mark, Name, RoleEntry, UserEntry},
+    snapshot::{Mark, RoleEntry, UserEntry},
 };
 use countersign_policy::{action::Action, arn::AccountId, principal::IamArn};
 use countersign_replica::{Revision, View, World};
@@ -21,7 +19,9 @@ use http::{HeaderMap, HeaderValue, header::AUTHORIZATION};
 
 use super::{
     answer::Rendered,
-    remembered::{Place, Remembered},
+    message,
+    policies::Policies,
+    remembered::{Place, Remembered, Sought},
 };
 use crate::{
     check::{AUTHORIZE, AUTHORIZE_PRINCIPAL},
@@ -29,8 +29,8 @@ use crate::{
     session::{self, OWN_AUDIENCE, Session},
 };
 
-/// Sets of policies that are ready.
-const READY: usize = 8192;
+/// What the processor takes from memory at once, in bytes.
+const LINE: usize = 64;
 
 /// Where a question is answered: at which view, and when.
 #[derive(Clone, Copy)]
@@ -151,6 +151,13 @@ pub struct Known {
 }
 
 impl Known {
+    /// Asks memory for what a decision about it reads.
+    pub fn fetch(&self) {
+        self.keys.fetch();
+        self.ready.fetch();
+        black_box((self.audience.as_bytes().first(), self.session.arn.as_bytes().first()));
+    }
+
     fn new(
         decider: &Decider,
         signed: SignedToken,
@@ -282,6 +289,12 @@ impl Entry {
 }
 
 impl Named {
+    /// Asks memory for what a decision about it reads.
+    pub fn fetch(&self) {
+        self.keys.fetch();
+        self.ready.fetch();
+    }
+
     fn new(text: &str, view: &View, policies: &mut Policies) -> Option<Self> {
         let world = view.world();
         let arn: IamArn = text.parse().ok()?;
@@ -355,6 +368,19 @@ impl Keys {
         Some(Self { texts: texts.into(), ends: ends.into() })
     }
 
+    /// How many.
+    pub fn len(&self) -> usize {
+        self.ends.len() / 2
+    }
+
+    /// Asks memory for all of them.
+    fn fetch(&self) {
+        black_box(self.ends.first());
+        for byte in self.texts.as_bytes().iter().step_by(LINE) {
+            black_box(*byte);
+        }
+    }
+
     pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
         let mut from = 0;
         self.ends.as_chunks::<2>().0.iter().filter_map(move |[key, value]| {
@@ -366,150 +392,30 @@ impl Keys {
     }
 }
 
-/// Policies, ready, while nobody changed them.
-#[derive(Default)]
-pub struct Policies {
-    mark: Mark,
-    /// By a hash over the places of the names in memory, which those that the same snapshot shares have in common.
-    ready: HashMap<u64, (Attachments, Arc<Rendered>)>,
-}
-
-/// What decides which policies a principal has, beside the policies themselves.
-struct Attachments {
-    account: AccountId,
-    attached: Box<[Name]>,
-    boundary: Option<Name>,
-    groups: Box<[Name]>,
-    inline: Inline,
-}
-
-/// Whose inline policies there are: a record that is held cannot be another's.
-enum Inline {
-    None,
-    User(Arc<UserEntry>),
-    Role(Arc<RoleEntry>),
-}
-
-/// The same, of a principal that is looked at.
-struct Looked<'a> {
-    account: AccountId,
-    attached: &'a [Name],
-    boundary: Option<&'a Name>,
-    groups: &'a [Name],
-    inline: InlineOf<'a>,
-}
-
-#[derive(Clone, Copy)]
-enum InlineOf<'a> {
-    None,
-    User(&'a Arc<UserEntry>),
-    Role(&'a Arc<RoleEntry>),
-}
-
-impl Looked<'_> {
-    fn hash(&self) -> u64 {
-        let names = self.attached.iter().chain(self.boundary).chain(self.groups);
-        let own = match self.inline {
-            InlineOf::None => 0,
-            InlineOf::User(user) => Arc::as_ptr(user).addr(),
-            InlineOf::Role(role) => Arc::as_ptr(role).addr(),
-        };
-        let places = names.map(|name| name.as_ptr().addr()).chain([own, self.groups.len()]);
-        places.fold(0, |hash: u64, place| {
-            let mixed = (hash ^ u64::try_from(place).unwrap_or_default())
-                .wrapping_mul(0x9E37_79B9_7F4A_7C15);
-            mixed ^ (mixed >> 29)
-        })
-    }
-
-    fn is(&self, kept: &Attachments) -> bool {
-        let own = match (&kept.inline, self.inline) {
-            (Inline::None, InlineOf::None) => true,
-            (Inline::User(kept), InlineOf::User(user)) => Arc::ptr_eq(kept, user),
-            (Inline::Role(kept), InlineOf::Role(role)) => Arc::ptr_eq(kept, role),
-            (Inline::None | Inline::User(_) | Inline::Role(_), _) => false,
-        };
-        own && kept.account == self.account
-            && *kept.attached == *self.attached
-            && kept.boundary.as_ref() == self.boundary
-            && *kept.groups == *self.groups
-    }
-
-    fn kept(&self) -> Attachments {
-        Attachments {
-            account: self.account,
-            attached: self.attached.into(),
-            boundary: self.boundary.cloned(),
-            groups: self.groups.into(),
-            inline: match self.inline {
-                InlineOf::None => Inline::None,
-                InlineOf::User(user) => Inline::User(Arc::clone(user)),
-                InlineOf::Role(role) => Inline::Role(Arc::clone(role)),
-            },
-        }
-    }
-}
-
-impl Policies {
-    /// A user's. None where something is missing.
-    pub fn of_user(&mut self, world: &World, user: &Arc<UserEntry>) -> Option<Arc<Rendered>> {
-        let looked = Looked {
-            account: user.account,
-            attached: &user.attached,
-            boundary: user.boundary.as_ref(),
-            groups: &user.groups,
-            inline: if user.inline.is_empty() { InlineOf::None } else { InlineOf::User(user) },
-        };
-        self.get(world, &looked, || world.snapshot().user_subject(&user.arn()).ok())
-    }
-
-    /// A role's, without its trust policy.
-    pub fn of_role(&mut self, world: &World, role: &Arc<RoleEntry>) -> Option<Arc<Rendered>> {
-        let looked = Looked {
-            account: role.account,
-            attached: &role.attached,
-            boundary: role.boundary.as_ref(),
-            groups: &[],
-            inline: if role.inline.is_empty() { InlineOf::None } else { InlineOf::Role(role) },
-        };
-        self.get(world, &looked, || world.snapshot().role_subject(&role.arn()).ok())
-    }
-
-    fn get(
-        &mut self,
-        world: &World,
-        looked: &Looked<'_>,
-        subject: impl FnOnce() -> Option<Subject>,
-    ) -> Option<Arc<Rendered>> {
-        let mark = world.snapshot().policies_mark();
-        if self.mark != *mark || self.ready.len() >= READY {
-            self.ready.clear();
-            self.mark = mark.clone();
-        }
-        let hash = looked.hash();
-        if let Some((kept, ready)) = self.ready.get(&hash)
-            && looked.is(kept)
-        {
-            return Some(Arc::clone(ready));
-        }
-        let made = Arc::new(Rendered::new(ready(world, looked.account, &subject()?)?));
-        self.ready.insert(hash, (looked.kept(), Arc::clone(&made)));
-        Some(made)
-    }
-}
-
-/// A principal's policies, and what stands over its account, for questions about the account's own resources.
-fn ready(world: &World, account: AccountId, subject: &Subject) -> Option<Ready> {
-    let mut policies = subject.policy_set();
-    // Of all actions that come this way, resource control policies apply to each alike.
-    let any: Action = "any:Action".parse().ok()?;
-    world.snapshot().add_guardrails(&mut policies, &subject.principal, &any, Some(account));
-    if policies.missing.is_empty() { Ready::new(policies) } else { None }
-}
-
 /// Whether they are one value, without looking at it.
 fn is_same(held: &HeaderValue, shown: &HeaderValue) -> bool {
     std::ptr::eq(held.as_bytes(), shown.as_bytes())
+}
+
+/// Whom a question is about, and where that is looked for.
+#[derive(Clone, Copy)]
+pub enum Whom<'a> {
+    Token(Sought<'a>),
+    Principal(Sought<'a>),
+}
+
+impl Whom<'_> {
+    /// Whether it is this one: the very text, in its place.
+    pub fn is(&self, subject: message::Subject<'_>) -> bool {
+        match (self, subject) {
+            (Self::Token(sought), message::Subject::Token(text))
+            | (Self::Principal(sought), message::Subject::Principal(text)) => {
+                std::ptr::eq(sought.text, text)
+            }
+            (Self::Token(_), message::Subject::Principal(_))
+            | (Self::Principal(_), message::Subject::Token(_)) => false,
+        }
+    }
 }
 
 /// All of it.
@@ -548,7 +454,8 @@ impl Memory {
         }
         self.last = None;
         let token = bearer(headers).ok()??;
-        let found = callers.find(token);
+        let sought = callers.seek(token);
+        let found = callers.find(sought);
         let stands = found
             .and_then(|place| callers.get_mut(place))
             .is_some_and(|caller| caller.renew(decider, moment));
@@ -559,18 +466,56 @@ impl Memory {
                     callers.forget(place);
                 }
                 let signed = decider.signatures().recall(token)?;
-                callers.put(token, Caller::new(decider, signed, moment)?)?
+                callers.put(sought, Caller::new(decider, signed, moment)?)?
             }
         };
         self.last = Some((shown.clone(), place));
         callers.get(place)
     }
 
-    /// The session of this token, in the same way.
+    /// Begins to look for a subject: asks memory for the place where it would be.
+    pub fn seek<'a>(&self, subject: message::Subject<'a>) -> Whom<'a> {
+        match subject {
+            message::Subject::Token(text) => Whom::Token(self.sessions.seek(text)),
+            message::Subject::Principal(text) => Whom::Principal(self.named.seek(text)),
+        }
+    }
+
+    /// The second step: asks memory for what stands there. Whoever looks for many takes each step with all of them.
+    pub fn approach(&self, whom: Whom<'_>) {
+        match whom {
+            Whom::Token(sought) => {
+                let of = |(text, known): (&str, &Known)| (last(text), known.good.checked.now);
+                black_box(self.sessions.likely(sought).map(of));
+            }
+            Whom::Principal(sought) => {
+                let of = |(text, named): (&str, &Named)| (last(text), named.serial);
+                black_box(self.named.likely(sought).map(of));
+            }
+        }
+    }
+
+    /// The third step: asks memory for what that points to.
+    pub fn fetch(&self, whom: Whom<'_>) {
+        match whom {
+            Whom::Token(sought) => {
+                if let Some((_, known)) = self.sessions.likely(sought) {
+                    known.fetch();
+                }
+            }
+            Whom::Principal(sought) => {
+                if let Some((_, named)) = self.named.likely(sought) {
+                    named.fetch();
+                }
+            }
+        }
+    }
+
+    /// The session of this token, in the same way as a caller's.
     pub fn session(
         &mut self,
         decider: &Decider,
-        token: &str,
+        token: Sought<'_>,
         audience: &str,
         moment: Moment<'_>,
     ) -> Option<&Known> {
@@ -581,14 +526,14 @@ impl Memory {
             }
             sessions.forget(place);
         }
-        let signed = decider.signatures().recall(token)?;
+        let signed = decider.signatures().recall(token.text)?;
         let known = Known::new(decider, signed, audience, moment, policies)?;
         let place = sessions.put(token, known)?;
         sessions.get(place)
     }
 
     /// The user or role of exactly this ARN.
-    pub fn named(&mut self, arn: &str, view: &View) -> Option<&Named> {
+    pub fn named(&mut self, arn: Sought<'_>, view: &View) -> Option<&Named> {
         let Self { policies, named, callers: _, sessions: _, last: _ } = self;
         if let Some(place) = named.find(arn) {
             if named.get_mut(place)?.renew(view, policies) {
@@ -596,7 +541,11 @@ impl Memory {
             }
             named.forget(place);
         }
-        let place = named.put(arn, Named::new(arn, view, policies)?)?;
+        let place = named.put(arn, Named::new(arn.text, view, policies)?)?;
         named.get(place)
     }
+}
+
+fn last(text: &str) -> Option<u8> {
+    text.as_bytes().last().copied()
 }

@@ -57,6 +57,10 @@ impl<'a> Pairs<'a> {
         (self.bytes <= MOST_BYTES).then_some(())
     }
 
+    pub fn len(&self) -> usize {
+        self.count
+    }
+
     pub fn iter(&self) -> impl Iterator<Item = (&'a str, &'a str)> {
         self.pairs.iter().take(self.count).copied()
     }
@@ -154,6 +158,17 @@ pub fn streamed(bytes: &[u8]) -> Option<(&str, &[u8])> {
         }
     }
     Some((id.unwrap_or_default(), question?))
+}
+
+/// The first subject that a question of a stream names, read no further than to it.
+pub fn whom(bytes: &[u8]) -> Option<Subject<'_>> {
+    let is_question = |field: &Option<(u64, &[u8])>| matches!(field, None | Some((2, _)));
+    let (_, question) = Fields(bytes).find(is_question)??;
+    let is_subject = |field: &Option<(u64, &[u8])>| matches!(field, None | Some((1 | 2, _)));
+    match Fields(question).find(is_subject)?? {
+        (1, payload) => text(payload, usize::MAX).map(Subject::Token),
+        (_, payload) => text(payload, MAX_TEXT).map(Subject::Principal),
+    }
 }
 
 /// An entry of a `map<string, ContextValue>` with a single value.

@@ -5,14 +5,17 @@
 //! door, [`crate::grpc`], [`crate::convert`], [`crate::check`]) and gives the very same answers, which `tests.rs` holds it to; whatever is
 //! not plain, not remembered, or not allowed, it hands on untouched.
 //!
-//! `message` reads, `memory` knows callers, sessions and policies, `decide` decides, `answer` writes, `body` is gRPC's framing.
+//! `message` reads, `memory` knows callers and sessions, `policies` what they may, `decide` decides, `answer` writes, `body` is gRPC's framing, `streaming`
+//! a stream of questions.
 
 mod answer;
 mod body;
 mod decide;
 mod memory;
 mod message;
+mod policies;
 mod remembered;
+mod streaming;
 #[cfg(test)]
 mod tests;
 
@@ -217,7 +220,7 @@ where
             if rpc == Rpc::Stream {
                 return match direct.streamer(&parts.headers, source) {
                     Some(asker) => {
-                        let answers = body::streaming(direct, parts.headers, asker, body);
+                        let answers = streaming::answers(direct, parts.headers, asker, body);
                         Ok(counts.streaming(started, answers))
                     }
                     None => general.call(Request::from_parts(parts, body)).await,

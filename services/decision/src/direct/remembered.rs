@@ -2,7 +2,10 @@
 //!
 //! Sets of eight: a text is looked for in one set alone, and a new one takes the place of the one that came first there.
 
-use std::hash::{BuildHasher, RandomState};
+use std::{
+    hash::{BuildHasher, RandomState},
+    hint::black_box,
+};
 
 const SETS: usize = 2048;
 const OF_A_SET: usize = 8;
@@ -19,10 +22,19 @@ pub struct Remembered<T> {
 /// A thing, and its text.
 type Slot<T> = Option<Box<(Box<str>, T)>>;
 
+/// Its hashes in one line of the processor's memory, what they stand for in the next.
+#[repr(align(64))]
 struct Set<T> {
     hashes: [u64; OF_A_SET],
     things: [Slot<T>; OF_A_SET],
     next: usize,
+}
+
+/// A text that is looked for: its hash, worked out once.
+#[derive(Clone, Copy, Debug)]
+pub struct Sought<'a> {
+    pub text: &'a str,
+    hash: u64,
 }
 
 /// Where a thing is.
@@ -36,9 +48,26 @@ impl<T> Default for Remembered<T> {
 }
 
 impl<T> Remembered<T> {
+    /// Begins to look for a text: asks memory for its set, and does not wait for it.
+    pub fn seek<'a>(&self, text: &'a str) -> Sought<'a> {
+        let bytes = text.as_bytes();
+        let end = bytes.len().checked_sub(HASHED).and_then(|from| bytes.get(from..));
+        let hash = self.hasher.hash_one(end.unwrap_or(bytes));
+        black_box(self.sets.get(set_of(hash)).and_then(|set| set.hashes.first().copied()));
+        Sought { text, hash }
+    }
+
+    /// What it will most likely be, told by the hash alone: to be asked of memory, and not to be used.
+    pub fn likely(&self, sought: Sought<'_>) -> Option<(&str, &T)> {
+        let set = self.sets.get(set_of(sought.hash))?;
+        let place = set.hashes.iter().position(|own| *own == sought.hash)?;
+        set.things.get(place)?.as_ref().map(|thing| (&*thing.0, &thing.1))
+    }
+
     /// Where the thing of exactly this text is.
-    pub fn find(&self, text: &str) -> Option<Place> {
-        let (hash, number) = self.hash(text);
+    pub fn find(&self, sought: Sought<'_>) -> Option<Place> {
+        let Sought { text, hash } = sought;
+        let number = set_of(hash);
         let set = self.sets.get(number)?;
         let places = set.hashes.iter().zip(&set.things).enumerate();
         let is_it = |(place, (own, thing)): (usize, (&u64, &Slot<T>))| {
@@ -67,7 +96,7 @@ impl<T> Remembered<T> {
     }
 
     /// Remembers it, in place of something else if it must be.
-    pub fn put(&mut self, text: &str, thing: T) -> Option<Place> {
+    pub fn put(&mut self, sought: Sought<'_>, thing: T) -> Option<Place> {
         if self.sets.is_empty() {
             self.sets.resize_with(SETS, || Set {
                 hashes: [0; OF_A_SET],
@@ -75,7 +104,8 @@ impl<T> Remembered<T> {
                 next: 0,
             });
         }
-        let (hash, number) = self.hash(text);
+        let Sought { text, hash } = sought;
+        let number = set_of(hash);
         let set = self.sets.get_mut(number)?;
         let place = set.next;
         set.next = (place + 1) % OF_A_SET;
@@ -83,14 +113,11 @@ impl<T> Remembered<T> {
         *set.things.get_mut(place)? = Some(Box::new((text.into(), thing)));
         Some(Place(number, place))
     }
+}
 
-    /// The hash, and the set that it belongs to.
-    fn hash(&self, text: &str) -> (u64, usize) {
-        let bytes = text.as_bytes();
-        let end = bytes.len().checked_sub(HASHED).and_then(|from| bytes.get(from..));
-        let hash = self.hasher.hash_one(end.unwrap_or(bytes));
-        (hash, usize::try_from(hash >> 40).unwrap_or_default() % SETS)
-    }
+/// The set that a hash belongs to.
+fn set_of(hash: u64) -> usize {
+    usize::try_from(hash >> 40).unwrap_or_default() % SETS
 }
 
 #[cfg(test)]
@@ -100,18 +127,18 @@ mod tests {
     #[test]
     fn only_the_very_text_is_found() {
         let mut remembered = Remembered::default();
-        assert_eq!(remembered.find("a"), None);
+        assert_eq!(remembered.find(remembered.seek("a")), None);
         let long = "x".repeat(100);
-        remembered.put("a", 1);
-        remembered.put(&long, 2);
+        remembered.put(remembered.seek("a"), 1);
+        remembered.put(remembered.seek(&long), 2);
         let found = |remembered: &Remembered<i32>, text: &str| {
-            remembered.find(text).and_then(|place| remembered.get(place).copied())
+            remembered.find(remembered.seek(text)).and_then(|place| remembered.get(place).copied())
         };
         assert_eq!((found(&remembered, "a"), found(&remembered, &long)), (Some(1), Some(2)));
         assert_eq!((found(&remembered, "A"), found(&remembered, "")), (None, None));
         // The same end, and so the same hash.
         assert_eq!(found(&remembered, &format!("y{}", "x".repeat(99))), None);
-        let place = remembered.find("a").unwrap();
+        let place = remembered.find(remembered.seek("a")).unwrap();
         remembered.forget(place);
         assert_eq!(found(&remembered, "a"), None);
     }
@@ -120,12 +147,12 @@ mod tests {
     fn it_is_bounded_and_forgets_the_first_of_a_set() {
         let mut remembered = Remembered::default();
         for number in 0..100_000 {
-            remembered.put(&number.to_string(), number);
-            let place = remembered.find(&number.to_string()).unwrap();
+            remembered.put(remembered.seek(&number.to_string()), number);
+            let place = remembered.find(remembered.seek(&number.to_string())).unwrap();
             assert_eq!(remembered.get(place), Some(&number));
         }
-        let held =
-            (0..100_000).filter(|number: &i32| remembered.find(&number.to_string()).is_some());
+        let held = (0..100_000)
+            .filter(|number: &i32| remembered.find(remembered.seek(&number.to_string())).is_some());
         assert_eq!(held.count(), SETS * OF_A_SET);
     }
 }

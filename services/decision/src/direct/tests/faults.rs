@@ -67,7 +67,9 @@ fn the_clock_may_jump() {
         let moment = memory::Moment { view: &view, now: now + ahead };
         // Asked twice: the second time by what the first remembered.
         for _ in 0..2 {
-            let known = memory.session(&both.decider, &subject, "orders", moment).is_some();
+            let whom = memory.seek(message::Subject::Token(&subject));
+            let memory::Whom::Token(sought) = whom else { panic!("a token is sought as one") };
+            let known = memory.session(&both.decider, sought, "orders", moment).is_some();
             assert_eq!(known, expected, "{ahead}");
             let known = memory.caller(&both.decider, &headers(&caller), moment).is_some();
             assert_eq!(known, expected, "{ahead}");
