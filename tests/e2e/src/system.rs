@@ -22,7 +22,7 @@ pub const ACCOUNT: &str = "000000000000";
 /// A running `countersign up`; dropped, it is ended.
 pub struct Countersign {
     // The process ends before its folder does.
-    _process: Running,
+    process: Running,
     folder: TempDir,
     endpoints: Value,
 }
@@ -55,7 +55,16 @@ impl Countersign {
             }
             thread::sleep(Duration::from_millis(20));
         };
-        Self { _process: process, folder, endpoints }
+        Self { process, folder, endpoints }
+    }
+
+    /// Kills it (-9). Its data stay.
+    ///
+    /// # Panics
+    /// When it cannot be killed.
+    pub fn kill(&mut self) {
+        self.process.0.kill().expect("it can be killed");
+        self.process.0.wait().expect("it can be waited for");
     }
 
     /// Its data folder.

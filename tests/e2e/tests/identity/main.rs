@@ -3,6 +3,7 @@
 //! and at an Envoy's door.
 #![allow(clippy::expect_used, clippy::indexing_slicing, clippy::panic, reason = "this is a test")]
 
+mod audited;
 mod aws_sdk;
 mod clients;
 mod envoy;
