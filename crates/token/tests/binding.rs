@@ -2,7 +2,8 @@
 
 #![expect(clippy::unwrap_used, reason = "a test's helpers fail loudly")]
 
-use countersign_token::{Binding, BoundRequest};
+use countersign_token::{Binding, BoundRequest, BoundTag};
+use proptest::{collection::vec, prelude::*};
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
@@ -111,4 +112,77 @@ fn the_form_has_the_binding_of_its_fields() {
     assert_eq!(binding("form-encoded, spaces as plus"), plain);
     assert_eq!(binding("form-encoded, spaces as %20"), plain);
     assert_ne!(binding("an actor's proof"), binding("every field, the tokens themselves left out"));
+}
+
+/// Any request: short texts of few letters, so that two of them are often almost the same. No field is left out: a new one does not compile.
+fn any_request() -> impl Strategy<Value = BoundRequest> {
+    let texts = vec("[ab,{}\":é]{0,2}", 13);
+    let lists = vec(vec("[ab,]{0,2}", 0..3), 2);
+    let tags = vec(("[ab]{0,2}", "[ab]{0,2}"), 0..3);
+    (texts, lists, tags, 0..3_i32).prop_map(|(mut texts, mut lists, tags, duration_seconds)| {
+        let mut text = || texts.pop().unwrap();
+        let mut list = || lists.pop().unwrap();
+        let tags = tags.into_iter().map(|(key, value)| BoundTag { key, value }).collect();
+        BoundRequest {
+            subject_token_type: text(),
+            actor_token_type: text(),
+            role_arn: text(),
+            role_session_name: text(),
+            audience: text(),
+            scope: text(),
+            duration_seconds,
+            policy: text(),
+            policy_arns: list(),
+            tags,
+            transitive_tag_keys: list(),
+            external_id: text(),
+            source_identity: text(),
+            requested_token_type: text(),
+            client_key_thumbprint: text(),
+            may_act: text(),
+        }
+    })
+}
+
+/// One field of `from` in the place of that of `to`.
+fn graft(to: &mut BoundRequest, from: &BoundRequest, field: usize) {
+    match field {
+        0 => to.subject_token_type.clone_from(&from.subject_token_type),
+        1 => to.actor_token_type.clone_from(&from.actor_token_type),
+        2 => to.role_arn.clone_from(&from.role_arn),
+        3 => to.role_session_name.clone_from(&from.role_session_name),
+        4 => to.audience.clone_from(&from.audience),
+        5 => to.scope.clone_from(&from.scope),
+        6 => to.duration_seconds = from.duration_seconds,
+        7 => to.policy.clone_from(&from.policy),
+        8 => to.policy_arns.clone_from(&from.policy_arns),
+        9 => to.tags.clone_from(&from.tags),
+        10 => to.transitive_tag_keys.clone_from(&from.transitive_tag_keys),
+        11 => to.external_id.clone_from(&from.external_id),
+        12 => to.source_identity.clone_from(&from.source_identity),
+        13 => to.requested_token_type.clone_from(&from.requested_token_type),
+        14 => to.client_key_thumbprint.clone_from(&from.client_key_thumbprint),
+        _ => to.may_act.clone_from(&from.may_act),
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(4_096))]
+
+    /// ATTACKS 30: a proof that was stolen is good for the request that it was made for, and for no other, whichever field differs.
+    #[test]
+    fn two_requests_have_one_binding_only_if_they_are_one(
+        request in any_request(),
+        other in any_request(),
+        field in 0..16_usize,
+    ) {
+        let one = Binding::of_subject(&request);
+        prop_assert_eq!(one == Binding::of_subject(&other), request == other);
+        let mut altered = request.clone();
+        graft(&mut altered, &other, field);
+        prop_assert_eq!(one == Binding::of_subject(&altered), request == altered);
+        // Nor does an actor's proof stand for a subject's, or for that of another subject.
+        let acting = Binding::of_actor(&request, "a");
+        prop_assert!(acting != one && acting != Binding::of_actor(&request, "b"));
+    }
 }

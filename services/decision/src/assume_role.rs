@@ -217,7 +217,7 @@ pub fn decide(
     let grant = |service_principal, pin_required| {
         granted(world, asker, question, role, &marks, service_principal, pin_required)
     };
-    let mut keys = exchange_keys(question, &marks).map_err(cannot_be)?;
+    let mut keys = exchange_keys(question, &marks, role).map_err(cannot_be)?;
     if let Asker::Instance(instance) = asker {
         instance::add_keys(&mut keys, instance).map_err(cannot_be)?;
     }
@@ -453,8 +453,13 @@ fn marks(asker: &Asker, wished: &Wished) -> Result<Result<Marks, Judgement>, Ref
 
 /// What the exchange itself adds to the context. `aws:SourceArn` there is none yet. Tags that are handed on are in the request too.
 /// Source: <https://docs.aws.amazon.com/IAM/latest/UserGuide/id_session-tags.html>
-fn exchange_keys(question: &AssumeRoleQuestion, marks: &Marks) -> Result<Context, DuplicateKey> {
+fn exchange_keys(
+    question: &AssumeRoleQuestion,
+    marks: &Marks,
+    role: &RoleEntry,
+) -> Result<Context, DuplicateKey> {
     let mut keys = Context::new();
+    add_role_tags(&mut keys, role)?;
     keys.insert("sts:RoleSessionName", question.role_session_name.as_str())?;
     keys.insert("countersign:ProofType", question.proof_type.as_str())?;
     keys.insert("countersign:ProofBound", question.proof_bound.to_string())?;
@@ -477,6 +482,16 @@ fn exchange_keys(question: &AssumeRoleQuestion, marks: &Marks) -> Result<Context
         keys.insert("sts:SourceIdentity", source_identity.as_str())?;
     }
     Ok(keys)
+}
+
+/// The role's own tags: a Deny that asks for one must find it.
+/// Source: <https://docs.aws.amazon.com/IAM/latest/UserGuide/access_tags.html>; sts:AssumeRole knows both names.
+pub(crate) fn add_role_tags(keys: &mut Context, role: &RoleEntry) -> Result<(), DuplicateKey> {
+    for (tag, value) in &role.tags {
+        keys.insert(format!("aws:ResourceTag/{tag}"), value.as_str())?;
+        keys.insert(format!("iam:ResourceTag/{tag}"), value.as_str())?;
+    }
+    Ok(())
 }
 
 /// The services that the caller may speak for towards this role, as it is now. The root speaks for nobody; nor does a session, whose

@@ -20,7 +20,7 @@ use countersign_replica::{View, World};
 use countersign_serve::ServiceName;
 
 use crate::{
-    assume_role::session_policies,
+    assume_role::{add_role_tags, session_policies},
     authn::Caller,
     check::{self, Judgement},
     convert::{self, ExchangeQuestion, Possession, SubjectToken, decision_name},
@@ -146,7 +146,8 @@ pub fn decide(
             Ok((acting, _)) => acting,
             Err(judgement) => return Ok((judgement, Vec::new())),
         };
-        let keys = keys(question, Some(actor)).map_err(cannot_be)?;
+        let mut keys = keys(question, Some(actor)).map_err(cannot_be)?;
+        add_role_tags(&mut keys, role).map_err(cannot_be)?;
         let arn = role.arn().to_string().parse().map_err(cannot_be)?;
         let resource = Resource { arn: ResourceArn::Arn(arn), account: Some(role.account) };
         judgement = ask(world, &acting, ACT_FOR, resource, &keys, now)?;

@@ -431,6 +431,7 @@ fn web_identity(shown: &WebIdentity) -> proto::WebIdentity {
         subject: shown.subject().to_owned(),
         audience: shown.audience().to_owned(),
         aws_principal: shown.aws().map(aws_principal),
+        amr: shown.amr().to_vec(),
     }
 }
 

@@ -9,6 +9,9 @@ use crate::MAX_LEEWAY_SECONDS;
 /// OIDC Core section 2: "It MUST NOT exceed 255 ASCII characters in length."
 const MAX_SUBJECT: usize = 255;
 const MAX_JTI: usize = 255;
+/// Of `amr`.
+const MAX_METHODS: usize = 16;
+const MAX_METHOD_BYTES: usize = 255;
 /// What EKS puts into tokens that are meant for AWS's own STS.
 const AUDIENCE_OF_AWS: &str = "sts.amazonaws.com";
 /// AWS would take session tags and a source identity from these. To pass them over would leave marks out that a policy relies on.
@@ -52,6 +55,7 @@ pub(super) fn identity(
         provider: provider(&rules.issuer).to_owned(),
         subject: subject.to_owned(),
         audience: rules.audience.clone(),
+        amr: amr(claims)?,
         jti,
         expires_at,
         aws,
@@ -130,4 +134,20 @@ fn jti(claims: &Map<String, Value>, required: bool) -> Result<Option<String>, Jw
         return Err(JwtError::InvalidClaim { name: "jti", must });
     }
     Ok(Some(jti.to_owned()))
+}
+
+/// OIDC Core section 2: "JSON array of strings". A policy may ask for one of them, so that none is passed over.
+fn amr(claims: &Map<String, Value>) -> Result<Vec<String>, JwtError> {
+    let must = "must be a list of at most 16 texts of 1 to 255 bytes";
+    let invalid = || JwtError::InvalidClaim { name: "amr", must };
+    let methods = match claims.get("amr") {
+        None => return Ok(Vec::new()),
+        Some(Value::Array(methods)) if methods.len() <= MAX_METHODS => methods,
+        Some(_) => return Err(invalid()),
+    };
+    let text = |method: &Value| match method {
+        Value::String(text) if (1..=MAX_METHOD_BYTES).contains(&text.len()) => Ok(text.clone()),
+        _ => Err(invalid()),
+    };
+    methods.iter().map(text).collect()
 }

@@ -113,6 +113,7 @@ pub struct WebIdentity {
     provider: String,
     subject: String,
     audience: String,
+    amr: Vec<String>,
     jti: Option<String>,
     expires_at: i64,
     aws: Option<AwsPrincipal>,
@@ -132,6 +133,11 @@ impl WebIdentity {
     /// `aud`.
     pub fn audience(&self) -> &str {
         &self.audience
+    }
+
+    /// `amr` (RFC 8176): how the issuer has authenticated its subject; empty when it does not say.
+    pub fn amr(&self) -> &[String] {
+        &self.amr
     }
 
     /// `jti`, if the issuer gives one.

@@ -265,6 +265,10 @@ fn claims_that_must_be_there_and_be_ours() {
         set("https://aws.amazon.com/source_identity", json!("x")),
         Err("InvalidIdentityToken"),
     );
+    case.check(set("amr", json!(["pwd", "mfa"])), Ok(()));
+    for amr in [json!("mfa"), json!([1]), json!([""]), json!(null), json!(vec!["x"; 17])] {
+        case.check(set("amr", amr), Err("InvalidIdentityToken"));
+    }
     // ATTACKS 74, 76: not for whoever merely holds it.
     for name in ["cnf", "act", "may_act"] {
         let change = set(name, json!({"sub": "somebody", "jkt": "x"}));

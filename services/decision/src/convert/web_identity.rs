@@ -9,6 +9,7 @@ use crate::error::Refusal;
 
 const MAX_TEXT: usize = 2048;
 const MAX_TAGS: usize = 50;
+const MAX_METHODS: usize = 16;
 
 /// Whom a configured issuer vouches for.
 #[derive(Clone, Debug)]
@@ -31,20 +32,30 @@ impl WebIdentity {
     /// # Errors
     /// The first field that is wrong.
     pub fn parse(shown: proto::WebIdentity) -> Result<Self, Refusal> {
-        let proto::WebIdentity { provider, subject, audience, aws_principal } = shown;
+        let proto::WebIdentity { provider, subject, audience, aws_principal, amr } = shown;
         if !OidcProvider::is_provider(&provider) {
             let message = format!("`{}` is no issuer without its scheme", self::shown(&provider));
             return Err(Refusal::invalid("web_identity.provider", message));
         }
         text("web_identity.subject", &subject, 255)?;
         text("web_identity.audience", &audience, MAX_TEXT)?;
-        let (aws_account, keys) = match aws_principal {
+        let (aws_account, mut keys) = match aws_principal {
             Some(principal) => {
                 let (account, keys) = aws_keys(principal)?;
                 (Some(account), keys)
             }
             None => (None, Context::new()),
         };
+        if amr.len() > MAX_METHODS {
+            return Err(Refusal::invalid("web_identity.amr", format!("at most {MAX_METHODS}")));
+        }
+        for method in &amr {
+            text("web_identity.amr", method, 255)?;
+        }
+        if !amr.is_empty() {
+            let twice = |error: DuplicateKey| Refusal::invalid("web_identity", error.to_string());
+            keys.insert(format!("{provider}:amr"), amr).map_err(twice)?;
+        }
         Ok(Self { provider, subject, audience, aws_account, keys })
     }
 }
@@ -133,6 +144,7 @@ mod tests {
             provider: "abc.tokens.sts.global.api.aws".into(),
             subject: "arn:aws:iam::999988887777:role/App".into(),
             audience: "https://tokens.example.com".into(),
+            amr: vec!["mfa".into()],
             aws_principal: Some(proto::AwsPrincipal {
                 account_id: "999988887777".into(),
                 arn: "arn:aws:iam::999988887777:role/App".into(),
@@ -166,6 +178,9 @@ mod tests {
         check(|w| w.subject.clear(), Some("web_identity.subject"));
         check(|w| w.subject = "x".repeat(256), Some("web_identity.subject"));
         check(|w| w.audience.clear(), Some("web_identity.audience"));
+        check(|w| w.amr.clear(), None);
+        check(|w| w.amr = vec!["x".into(); 17], Some("web_identity.amr"));
+        check(|w| w.amr.push(String::new()), Some("web_identity.amr"));
         check(|w| aws(w).account_id.clear(), Some("web_identity.aws_principal.account_id"));
         check(
             |w| aws(w).account_id = "111122223333".into(),

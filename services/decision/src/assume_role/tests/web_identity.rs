@@ -1,6 +1,7 @@
 //! Web identities: whom the trust policy means by a provider, and by what the provider says.
 
 use countersign_evaluator::Context;
+use countersign_proto::policy::v1::Tag;
 
 use super::*;
 
@@ -115,5 +116,84 @@ fn tags_need_leave() {
         question.wished.tags.insert("team".into(), "x".into());
         let (_, grant) = decide(&world, &asker, &question, NOW).unwrap();
         assert_eq!(grant.is_some(), allowed, "{role}");
+    }
+}
+
+/// Each key that AWS documents for the exchange of a web identity is there, with the value that it must have: a Deny on it holds, and an
+/// Allow on another value does not.
+/// Source: <https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_policies_iam-condition-keys.html#condition-keys-wif>
+#[test]
+fn every_key_of_a_web_identity_is_there() {
+    let aud = format!("{PROVIDER}:aud");
+    let (sub, amr) = (format!("{PROVIDER}:sub"), format!("{PROVIDER}:amr"));
+    let federated = format!("arn:aws:iam::{OURS}:oidc-provider/{PROVIDER}");
+    let rows: [(&str, &str); 16] = [
+        (&aud, GATEWAY),
+        (&sub, "system:serviceaccount:shop:orders"),
+        ("aws:FederatedProvider", &federated),
+        ("sts:RoleSessionName", "s1"),
+        ("sts:SourceIdentity", "carol"),
+        ("sts:ExternalId", "e-1"),
+        ("aws:RequestTag/team", "blue"),
+        ("aws:ResourceTag/Stage", "prod"),
+        ("iam:ResourceTag/Stage", "prod"),
+        ("aws:PrincipalIsAWSService", "false"),
+        ("aws:SourceIp", "10.1.2.3"),
+        ("countersign:ProofType", "t"),
+        ("countersign:ProofBound", "false"),
+        ("countersign:ProofChallenged", "false"),
+        ("aws:PrincipalTag/desk", "7"),
+        ("aws:SourceIdentity", "dave"),
+    ];
+    let sets: [(&str, &str); 3] =
+        [(&amr, "mfa"), ("aws:TagKeys", "team"), ("sts:TransitiveTagKeys", "team")];
+    let granted = |condition: &str, effect: &str| {
+        let actions =
+            r#"["sts:AssumeRoleWithWebIdentity","sts:TagSession","sts:SetSourceIdentity"]"#;
+        let statement = |effect: &str, condition: &str| {
+            format!(
+                r#"{{"Effect":"{effect}","Action":{actions},"Principal":{{"Federated":"{federated}"}},"Condition":{{{condition}}}}}"#
+            )
+        };
+        let trust = match effect {
+            "Allow" => statement("Allow", condition),
+            _ => format!(
+                "{},{}",
+                statement("Allow", r#""Null":{"aws:Nonesuch":"true"}"#),
+                statement("Deny", condition)
+            ),
+        };
+        let mut role = trusting(OURS, "Pod", &trust, &[]);
+        role.tags = vec![Tag { key: "Stage".into(), value: "prod".into() }];
+        let mut world = world();
+        put(&mut world, "r/Pod", Kind::Role(role));
+        let mut shown = shown();
+        shown.keys.insert(amr.clone(), vec!["pwd".to_owned(), "mfa".to_owned()]).unwrap();
+        shown.keys.insert("aws:PrincipalTag/desk", "7").unwrap();
+        shown.keys.insert("aws:SourceIdentity", "dave").unwrap();
+        let mut question = question(user("alice"), "Pod");
+        question.proven = Proven::WebIdentity(shown.clone());
+        question.role_session_name = "s1".into();
+        question.proof_type = "t".into();
+        question.proof_bound = false;
+        question.source_address = "10.1.2.3".parse().unwrap();
+        question.external_id = Some("e-1".into());
+        question.wished.tags.insert("team".into(), "blue".into());
+        question.wished.transitive_tag_keys.insert("team".into());
+        question.wished.source_identity = Some("carol".into());
+        let asker = Asker::WebIdentity(Box::new(shown));
+        decide(&world, &asker, &question, NOW).unwrap().1.is_some()
+    };
+    let check = |operator: &str, key: &str, value: &str| {
+        let is = |value: &str| format!(r#""{operator}":{{"{key}":"{value}"}}"#);
+        assert!(granted(&is(value), "Allow"), "{key} is {value}");
+        assert!(!granted(&is("other"), "Allow"), "{key} is nothing else");
+        assert!(!granted(&is(value), "Deny"), "{key} is seen by a Deny");
+    };
+    for (key, value) in rows {
+        check("StringEquals", key, value);
+    }
+    for (key, value) in sets {
+        check("ForAnyValue:StringEquals", key, value);
     }
 }
