@@ -331,9 +331,11 @@ impl Keys {
                 () = tokio::time::sleep(wait) => {}
                 () = demand.notified() => {}
             }
+            let began = Instant::now();
             match self.turn_over(&mut store).await {
                 Ok(signer) => {
-                    wait = *every;
+                    // A turn takes its time, which is part of the one before the next.
+                    wait = every.saturating_sub(began.elapsed());
                     tracing::info!(kid = signer.key.kid(), revision = %signer.revision, "the signing key is another");
                 }
                 Err(error) => {

@@ -1,7 +1,12 @@
 //! The audit of exchanges: each one is there before it is answered, none that is not there grants anything, and no secret is in it.
 
-use std::path::{Path, PathBuf};
+use std::{
+    io::Write,
+    path::{Path, PathBuf},
+    process::Command,
+};
 
+use countersign_serve::chain::verify;
 use serde_json::Value;
 use tonic::Code;
 
@@ -114,4 +119,68 @@ async fn what_cannot_be_written_down_is_not_granted() {
     std::fs::create_dir_all(&folder.0).unwrap();
     system.exchange(external.sign(request())).await.unwrap();
     assert_eq!(folder.text().lines().count(), 1);
+}
+
+/// A small file system in memory, unmounted when dropped.
+struct Mount<'a>(&'a Path);
+
+impl<'a> Mount<'a> {
+    /// `None`, with the reason printed, where this process may not mount.
+    fn new(folder: &'a Path) -> Option<Self> {
+        std::fs::create_dir_all(folder).unwrap();
+        let arguments = ["-t", "tmpfs", "-o", "size=1m", "countersign-test"];
+        let run = Command::new("mount").args(arguments).arg(folder).output().unwrap();
+        if run.status.success() {
+            return Some(Self(folder));
+        }
+        println!("skipped: a full disk needs a file system of its own: {run:?}");
+        None
+    }
+}
+
+impl Drop for Mount<'_> {
+    fn drop(&mut self) {
+        // The gateway's thread may still hold a file.
+        let _ = Command::new("umount").arg("--lazy").arg(self.0).status();
+    }
+}
+
+/// FAULTS F10 and F21: a full disk grants nothing, refuses as before, heals by itself, and leaves a chain that holds.
+#[tokio::test]
+async fn a_full_disk_grants_nothing() {
+    let folder = Folder::new("disk");
+    let Some(mount) = Mount::new(&folder.0) else { return };
+    let system = start(&folder.0).await;
+    let external = Workload::external(&system.gateway.issuer, &system.sts.origin);
+    system.exchange(external.sign(request())).await.unwrap();
+    let filler = folder.0.join("filler");
+    let mut fill = std::fs::File::create(&filler).unwrap();
+    // Until not even a byte goes in.
+    let block = [1; 4096];
+    while fill.write_all(&block).is_ok() {}
+    let mut granted = 1;
+    let refused = loop {
+        match system.exchange(external.sign(request())).await {
+            // What is left of the last page.
+            Ok(_) => granted += 1,
+            Err(refused) => break refused,
+        }
+        assert!(granted < 20, "the disk does not become full");
+    };
+    assert_eq!(
+        (refused.code, refused.reason.as_str(), refused.retry),
+        (Code::Unavailable, "AuditUnavailable", true)
+    );
+    let stale = external.with(|w| w.now -= 120).sign(request());
+    assert_eq!(system.exchange(stale).await.unwrap_err().reason, "ProofExpired");
+    drop(fill);
+    std::fs::remove_file(&filler).unwrap();
+    system.exchange(external.sign(request())).await.unwrap();
+    granted += 1;
+    let text = folder.text();
+    let written = text.lines().filter(|line| line.contains("\"tokenId\"")).count();
+    assert_eq!(written, granted, "what was granted is written, and nothing else");
+    let head = verify(&folder.0).unwrap();
+    assert_eq!(head.sequence, u64::try_from(text.lines().count()).unwrap());
+    drop((system, mount));
 }

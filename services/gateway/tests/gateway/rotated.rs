@@ -125,7 +125,7 @@ async fn no_key_takes_the_last_places() {
 /// By RPC: who has the right, and is of the operator's account.
 #[tokio::test]
 async fn who_may_ask_for_another_key() {
-    let rotation = Rotation::every(Duration::from_millis(2900), Arc::default());
+    let rotation = Rotation::every(Duration::from_millis(3900), Arc::default());
     let system = System::start_as(|_| {}, "", |config| config.rotation = rotation).await;
     system.ready().await;
     let local = Workload::local(&system.gateway.issuer);
