@@ -9,6 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use countersign_e2e::{
     operator::{Operator, unproven, user_arn},
     program::{Running, free_port, venv},
@@ -234,8 +235,9 @@ async fn envoys_jwt_filter_takes_our_tokens_by_our_keys() {
         format!("{other}{}", &part[1..])
     };
     let signature = format!("{}.{}.{}", parts[0], parts[1], turned(parts[2]));
-    let claims =
-        format!("{}.{}.{}", parts[0], elsewhere.split('.').nth(1).expect("claims"), parts[2]);
+    let payload = URL_SAFE_NO_PAD.decode(parts[1]).expect("it is base64url");
+    let payload = String::from_utf8(payload).expect("it is JSON").replace("journey", "Journey");
+    let claims = format!("{}.{}.{}", parts[0], URL_SAFE_NO_PAD.encode(payload), parts[2]);
     let unsigned = format!("eyJhbGciOiJub25lIn0.{}.", parts[1]);
 
     let envoy = Envoy::start(jwt_authn(&issuer, "orders"));
