@@ -1,7 +1,7 @@
 //! Envoy asks here, and Istio: `envoy.service.auth.v3.Authorization/Check`, on the same port, behind the same door.
 //!
-//! The mapping file says which action on which resource a request is; the subject is the bearer of the token in its `authorization`
-//! header, or whom the peer's SPIFFE id stands for. The question is then Authorize's, rights of the asking Envoy included.
+//! The mapping file says which action on which resource a request is; the subject is who shows the token in its `authorization`
+//! header, with a DPoP proof if it is bound to a key, or whom the peer's SPIFFE id stands for. The question is then Authorize's, rights of the asking Envoy included.
 //!
 //! Whatever is unclear is denied: no rule, a path that two readers may read differently, two tokens.
 
@@ -12,8 +12,8 @@ use std::{collections::HashMap, sync::Arc};
 
 use countersign_proto::{
     decision::v1::{
-        AuthorizeRequest, AuthorizeResponse, ContextValue, authorize_request::Subject,
-        context_value,
+        AuthorizeRequest, AuthorizeResponse, ContextValue, ProofOfPossession,
+        authorize_request::Subject, context_value,
     },
     envoy::v3::{
         CheckRequest, CheckResponse, DeniedHttpResponse, HeaderValue, HeaderValueOption,
@@ -22,6 +22,7 @@ use countersign_proto::{
     },
 };
 use countersign_serve::Fault;
+use countersign_token::DpopError;
 use tonic::{Code, Request, Response, Status};
 
 pub use mapping::{Mapping, MappingError};
@@ -103,10 +104,10 @@ fn question(mapping: &Mapping, request: CheckRequest) -> Result<AuthorizeRequest
     let mapped = mapping
         .map(&http.method, &http.host, &path, header)
         .ok_or_else(|| Denial::forbidden("no rule of the mapping fits the request", None))?;
-    let subject = match bearer(&http)? {
-        Some(token) => Subject::Token(token),
+    let (subject, proof_of_possession) = match token(&http)? {
+        Some((token, possession)) => (Subject::Token(token), possession),
         None => match mapping.spiffe(&source.principal) {
-            Some(principal) => Subject::PrincipalArn(principal.to_owned()),
+            Some(principal) => (Subject::PrincipalArn(principal.to_owned()), None),
             None => return Err(Denial::unauthorized("a bearer token is needed")),
         },
     };
@@ -139,24 +140,44 @@ fn question(mapping: &Mapping, request: CheckRequest) -> Result<AuthorizeRequest
         resource,
         resource_account,
         context: keys,
+        proof_of_possession,
         ..Default::default()
     })
 }
 
-/// The one token of a request. Envoy joins several headers of a name by commas; of two tokens one would have to be ignored.
-fn bearer(http: &HttpRequest) -> Result<Option<String>, Denial> {
+/// The one token of a request, as a bearer shows it, or with a proof of the key that it is bound to (RFC 9449 section 7.1), made for this
+/// request. Envoy joins several headers of a name by commas; of two tokens one would have to be ignored.
+fn token(http: &HttpRequest) -> Result<Option<(String, Option<ProofOfPossession>)>, Denial> {
     let Some(value) = http.headers.get("authorization") else { return Ok(None) };
-    let token = value
-        .split_once(' ')
-        .filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"))
-        .map(|(_, token)| token);
-    match token {
-        Some(token) if !token.is_empty() && !token.contains([',', ' ']) => {
-            Ok(Some(token.to_owned()))
-        }
-        Some(_) | None => {
-            Err(Denial::unauthorized("`authorization` is not one bearer token (RFC 6750)"))
-        }
+    let (scheme, token) = value.split_once(' ').unwrap_or_default();
+    let is_one = |text: &str| !text.is_empty() && !text.contains([',', ' ']);
+    if !is_one(token) {
+        return Err(no_token());
+    }
+    match scheme.to_ascii_lowercase().as_str() {
+        "bearer" => Ok(Some((token.to_owned(), None))),
+        "dpop" => match http.headers.get("dpop").filter(|proof| is_one(proof)) {
+            Some(proof) => Ok(Some((token.to_owned(), Some(possession(http, proof))))),
+            None => Err(Denial::unauthorized(
+                "`authorization: DPoP` comes with one proof in the header `dpop` (RFC 9449 section 7.1)",
+            )),
+        },
+        _ => Err(no_token()),
+    }
+}
+
+fn no_token() -> Denial {
+    Denial::unauthorized("`authorization` is not one bearer token (RFC 6750), nor one of DPoP's")
+}
+
+/// What the proof must have been made for is what Envoy received.
+fn possession(http: &HttpRequest, proof: &str) -> ProofOfPossession {
+    let scheme = if http.scheme.is_empty() { "https" } else { &http.scheme };
+    ProofOfPossession {
+        dpop_proof: proof.to_owned(),
+        method: http.method.clone(),
+        uri: format!("{scheme}://{}{}", http.host, http.path),
+        client_certificate_thumbprint: String::new(),
     }
 }
 
@@ -177,6 +198,9 @@ async fn decide(
             Ok(Denial::forbidden(told, Some(decision_id)).into())
         }
         Err(Refusal::SubjectToken(error)) => {
+            Ok(Denial::unauthorized(format!("the token is refused: {error}")).into())
+        }
+        Err(Refusal::Possession(error)) if error != DpopError::Busy => {
             Ok(Denial::unauthorized(format!("the token is refused: {error}")).into())
         }
         Err(Refusal::SubjectTokenRevoked) => {
@@ -217,7 +241,7 @@ impl From<Denial> for CheckResponse {
         let Denial { status, message, decision_id } = denial;
         let mut headers = vec![header("content-type", "application/json")];
         if status == 401 {
-            headers.push(header("www-authenticate", "Bearer"));
+            headers.push(header("www-authenticate", "Bearer, DPoP algs=\"ES256\""));
         }
         let mut body = serde_json::json!({ "message": &message });
         if let (Some(id), Some(body)) = (decision_id, body.as_object_mut()) {

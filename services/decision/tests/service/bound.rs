@@ -18,7 +18,7 @@ const METHOD: &str = "GET";
 const URI: &str = "https://orders.example.com/orders/42";
 
 /// Makes DPoP proofs, as a client does.
-struct Client(p256::Key);
+pub struct Client(p256::Key);
 
 mod p256 {
     //! A key of the client's, by the library that the product does not use for it.
@@ -47,24 +47,28 @@ mod p256 {
 }
 
 impl Client {
-    fn new() -> Self {
+    pub fn new() -> Self {
         Self(p256::Key::new())
     }
 
-    fn thumbprint(&self) -> String {
+    pub fn thumbprint(&self) -> String {
         let (x, y) = self.0.coordinates();
         countersign_token::thumbprint(&[("crv", "P-256"), ("kty", "EC"), ("x", &x), ("y", &y)])
     }
 
     /// For a request with this token.
-    fn proof(&self, name: &str, token: &str) -> ProofOfPossession {
+    pub fn proof(&self, name: &str, token: &str) -> ProofOfPossession {
+        self.proof_of(name, METHOD, URI, token)
+    }
+
+    pub fn proof_of(&self, name: &str, method: &str, uri: &str, token: &str) -> ProofOfPossession {
         let (x, y) = self.0.coordinates();
         let hash = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, token.as_bytes());
         let header = format!(
             r#"{{"typ":"dpop+jwt","alg":"ES256","jwk":{{"kty":"EC","crv":"P-256","x":"{x}","y":"{y}"}}}}"#
         );
         let claims = format!(
-            r#"{{"jti":"{name}","htm":"{METHOD}","htu":"{URI}","iat":{},"ath":"{}"}}"#,
+            r#"{{"jti":"{name}","htm":"{method}","htu":"{uri}","iat":{},"ath":"{}"}}"#,
             now(),
             URL_SAFE_NO_PAD.encode(hash)
         );
@@ -72,8 +76,8 @@ impl Client {
             format!("{}.{}", URL_SAFE_NO_PAD.encode(header), URL_SAFE_NO_PAD.encode(claims));
         ProofOfPossession {
             dpop_proof: format!("{input}.{}", self.0.sign(&input)),
-            method: METHOD.into(),
-            uri: format!("{URI}?page=1"),
+            method: method.into(),
+            uri: format!("{uri}?page=1"),
             ..Default::default()
         }
     }

@@ -13,8 +13,10 @@ use countersign_proto::{
     policy::v1::record::Record as Kind,
 };
 use countersign_serve::grpc::channel;
+use countersign_token::Confirmation;
 use tonic::{Code, Request, Status};
 
+use super::bound::Client;
 use super::harness::{OURS, System, by, record, refused, role};
 
 const MAPPING: &str = r#"
@@ -138,7 +140,7 @@ async fn nobody_passes_without_one_good_token() {
         let (code, headers, body) = told(ask(&system, request).await.unwrap());
         assert_eq!(code, expected, "{authorization:?}: {body}");
         if code == 401 {
-            assert_eq!(headers["www-authenticate"], "Bearer");
+            assert!(headers["www-authenticate"].starts_with("Bearer, DPoP"));
         }
     };
     let good = system.token("App", "orders");
@@ -201,4 +203,45 @@ async fn envoy_itself_needs_a_right_to_ask() {
     let bare = System::start().await;
     let (code, reason, message) = refused(ask(&bare, bare.by_checker(question())).await);
     assert_eq!((code, reason.as_str()), (Code::FailedPrecondition, "NoMapping"), "{message}");
+}
+
+// ATTACKS 74, 79.
+#[tokio::test]
+async fn a_bound_token_passes_with_a_proof_of_its_key() {
+    let system = system().await;
+    let (client, thief) = (Client::new(), Client::new());
+    let token = system.minted("App", "orders", |claims| {
+        claims.cnf = Some(Confirmation::Key(client.thumbprint()));
+    });
+    let uri = "https://shop.example.com/orders/42";
+    let proof =
+        |by: &Client, name: &str, uri: &str| by.proof_of(name, "GET", uri, &token).dpop_proof;
+    let (dpop, bearer) = (format!("DPoP {token}"), format!("Bearer {token}"));
+    let check = async |authorization: &str, proof: &str, expected: i32, said: &str| {
+        let mut headers = vec![("authorization", authorization)];
+        if !proof.is_empty() {
+            headers.push(("dpop", proof));
+        }
+        let mut http = http("GET", "/orders/42?page=1", &headers);
+        http.scheme = "https".into();
+        let answer = ask(&system, system.by_checker(asked(http, ""))).await.unwrap();
+        let (status, headers, body) = told(answer);
+        assert_eq!(status, expected, "{body}");
+        assert!(body.contains(said), "{body}");
+        let challenge = headers.get("www-authenticate").map(String::as_str);
+        assert_eq!(challenge.is_some_and(|it| it.contains("DPoP")), status == 401);
+    };
+    check(&bearer, "", 401, "refused").await;
+    check(&bearer, &proof(&client, "1", uri), 401, "refused").await;
+    check(&dpop, "", 401, "one proof").await;
+    let good = proof(&client, "2", uri);
+    check(&dpop, &good, 200, "").await;
+    check(&dpop, &good, 401, "used before").await;
+    check(&dpop, &format!("{good},{good}"), 401, "one proof").await;
+    check(&dpop, &proof(&thief, "3", uri), 401, "refused").await;
+    check(&dpop, &proof(&client, "4", "https://shop.example.com/orders/43"), 401, "URI").await;
+    check(&dpop, &client.proof_of("5", "PUT", uri, &token).dpop_proof, 401, "method").await;
+    check(&dpop, &client.proof_of("6", "GET", uri, "other").dpop_proof, 401, "token").await;
+    let free = format!("DPoP {}", system.token("App", "orders"));
+    check(&free, &proof(&client, "7", uri), 401, "refused").await;
 }
