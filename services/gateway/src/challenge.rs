@@ -14,6 +14,8 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Status, Streaming};
 
 use crate::{
+    beside::Beside,
+    clock,
     convert::{Asked, Shown},
     error::Refusal,
     exchange::Exchange,
@@ -45,17 +47,19 @@ impl Challenges {
     /// Answers one stream.
     ///
     /// # Errors
-    /// When there are too many.
+    /// When there are too many; and when a proof of possession came along, which a challenge has no use for.
     pub fn open(
         &self,
         said: Streaming<ExchangeWithChallengeRequest>,
+        beside: Beside,
         source: Option<IpAddr>,
     ) -> Result<Answers, Refusal> {
+        beside.no_proof()?;
         self.exchange.admit(source)?;
         let permit = self.streams.clone().try_acquire_owned().map_err(|_| Refusal::Busy)?;
         let (answers, receiver) = mpsc::channel(2);
         let exchange = self.exchange.clone();
-        tokio::spawn(async move { serve(&exchange, said, source, answers, permit).await });
+        tokio::spawn(async move { serve(&exchange, said, beside, source, answers, permit).await });
         Ok(ReceiverStream::new(receiver))
     }
 }
@@ -64,12 +68,13 @@ impl Challenges {
 async fn serve(
     exchange: &Exchange,
     said: Streaming<ExchangeWithChallengeRequest>,
+    beside: Beside,
     source: Option<IpAddr>,
     answers: mpsc::Sender<Result<ExchangeWithChallengeResponse, Status>>,
     _permit: OwnedSemaphorePermit,
 ) {
     let outcome = tokio::select! {
-        outcome = converse(exchange, said, source, &answers) => outcome,
+        outcome = converse(exchange, said, &beside, source, &answers) => outcome,
         () = answers.closed() => return,
     };
     let last = match outcome {
@@ -83,10 +88,14 @@ async fn serve(
 async fn converse(
     exchange: &Exchange,
     mut said: Streaming<ExchangeWithChallengeRequest>,
+    beside: &Beside,
     source: Option<IpAddr>,
     answers: &mpsc::Sender<Result<ExchangeWithChallengeResponse, Status>>,
 ) -> Result<ExchangeWithChallengeResponse, Refusal> {
-    let mut asked = Asked::parse_unproven(request(&mut said).await?, &exchange.partition)?;
+    let mut request = request(&mut said).await?;
+    // The connection's certificate, where the token is to be bound to one.
+    beside.name_in(&mut request.client_key_thumbprint, clock::now())?;
+    let mut asked = Asked::parse_unproven(request, &exchange.partition)?;
     let challenge = jti()?;
     let given = ExchangeWithChallengeResponse { step: Some(Step::Challenge(challenge.clone())) };
     let gone = Refusal::Stream("it ended before the proof came");

@@ -74,9 +74,8 @@ impl TokenExchangeService for Grpc {
         request: Request<Streaming<ExchangeWithChallengeRequest>>,
     ) -> Result<Response<Self::ExchangeWithChallengeStream>, Status> {
         let source = request.remote_addr().map(|address| address.ip());
-        let beside = beside(&request).and_then(|beside| beside.no_proof());
-        beside.map_err(|refusal| Fault::from(&refusal))?;
-        match self.challenges.open(request.into_inner(), source) {
+        let beside = beside(&request).map_err(|refusal| Fault::from(&refusal))?;
+        match self.challenges.open(request.into_inner(), beside, source) {
             Ok(answers) => Ok(Response::new(answers)),
             Err(refusal) => Err(Fault::from(&refusal).into()),
         }

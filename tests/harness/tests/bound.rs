@@ -33,7 +33,8 @@ use countersign_proto::{
     },
     policy::v1::{ListRolesRequest, policy_store_service_client::PolicyStoreServiceClient},
     token::v1::{
-        ExchangeRequest, GetJwksRequest, IntrospectRequest, RevokeRequest,
+        ExchangeRequest, ExchangeWithChallengeRequest, GetJwksRequest, IntrospectRequest,
+        RevokeRequest, exchange_with_challenge_request::Step as Said,
         token_exchange_service_client::TokenExchangeServiceClient,
     },
 };
@@ -303,6 +304,25 @@ async fn a_caller_shows_the_certificate_of_its_connection() {
         let refused = knock(door, without, (&bearer, "")).await.unwrap_err();
         assert_eq!(reason(&refused), "ProofOfPossessionRequired", "{door:?}");
     }
+
+    // By a challenge too: the name of the connection's own certificate, and no other.
+    let challenged = async |channel: &Channel, thumbprint: &str| {
+        let request = ExchangeRequest {
+            subject_token: String::new(),
+            client_key_thumbprint: thumbprint.to_owned(),
+            ..named("")
+        };
+        let first = ExchangeWithChallengeRequest { step: Some(Said::Request(request)) };
+        let mut client = TokenExchangeServiceClient::new(channel.clone());
+        let heard = client.exchange_with_challenge(tokio_stream::iter([first])).await.unwrap();
+        let heard = heard.into_inner().message().await;
+        heard.map(drop).map_err(|status| reason(&status))
+    };
+    challenged(&shown, "x5t#S256").await.unwrap();
+    challenged(&shown, &format!("x5t#S256:{thumbprint}")).await.unwrap();
+    let validation = Err("ValidationError".to_owned());
+    assert_eq!(challenged(&shown, &format!("x5t#S256:{}", "A".repeat(43))).await, validation);
+    assert_eq!(challenged(&hidden, "x5t#S256").await, validation);
 
     // What is exchanged stays bound, and is exchanged by nobody else.
     let narrowing = |token: &str| ExchangeRequest {
