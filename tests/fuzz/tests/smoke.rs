@@ -1,12 +1,60 @@
 //! The fuzz targets without a fuzzer: the corpus, and what chance makes of it.
 //!
-//! `COUNTERSIGN_FUZZ_CASES` says how many inputs a target (20,000 by default), `COUNTERSIGN_FUZZ_SEED` which ones.
+//! `COUNTERSIGN_FUZZ_CASES` says how many inputs a target (20,000 by default), `COUNTERSIGN_FUZZ_SEED` which ones. With `-- --nocapture`
+//! each says how many there were, how long they took, and the most memory that one of them took.
 
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::cell::Cell;
 use std::fs;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::path::Path;
 
+use std::time::Instant;
+
 use countersign_fuzz::{TARGETS, Target};
+
+/// An input is at most 20 KB, and each target gives it to some ten readers.
+const MAX_BYTES: isize = 4 << 20;
+
+/// The system's allocator, and beside it a count of what each thread holds. (What AWS-LC takes of C's is not in it.)
+struct Counted;
+
+thread_local! {
+    static HELD: Cell<isize> = const { Cell::new(0) };
+    static MOST: Cell<isize> = const { Cell::new(0) };
+}
+
+fn count(bytes: isize) {
+    // A thread that is ending has no count any more.
+    let _ = HELD.try_with(|held| {
+        held.set(held.get() + bytes);
+        let _ = MOST.try_with(|most| most.set(most.get().max(held.get())));
+    });
+}
+
+// SAFETY: every call goes to the system's allocator as it came; the counting allocates nothing.
+unsafe impl GlobalAlloc for Counted {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        count(layout.size() as isize);
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, place: *mut u8, layout: Layout) {
+        count(-(layout.size() as isize));
+        unsafe { System.dealloc(place, layout) }
+    }
+}
+
+#[global_allocator]
+static COUNTED: Counted = Counted;
+
+/// The most that `work` held at once beyond what was held before it, in bytes.
+fn memory(work: impl FnOnce()) -> isize {
+    let before = HELD.get();
+    MOST.set(before);
+    work();
+    MOST.get() - before
+}
 
 /// SplitMix64.
 struct Rng(u64);
@@ -85,9 +133,18 @@ fn smoke(name: &str) {
     seeds.push(Vec::new());
     let cases = number("COUNTERSIGN_FUZZ_CASES", 20_000);
     let mut rng = Rng(number("COUNTERSIGN_FUZZ_SEED", 1));
+    let (begin, mut most) = (Instant::now(), 0);
     for _ in 0..cases {
-        run(target, &mutate(&seeds, target.words, &mut rng));
+        let bytes = mutate(&seeds, target.words, &mut rng);
+        let held = memory(|| run(target, &bytes));
+        assert!(held <= MAX_BYTES, "{name} took {held} bytes for {bytes:?}");
+        most = most.max(held);
     }
+    println!(
+        "{name}: {cases} inputs in {:.1} s, no panic; the most that one took was {} KiB",
+        begin.elapsed().as_secs_f64(),
+        most / 1024
+    );
 }
 
 #[test]
@@ -113,6 +170,26 @@ fn sts_proof() {
 #[test]
 fn token() {
     smoke("token");
+}
+
+#[test]
+fn web_identity() {
+    smoke("web_identity");
+}
+
+#[test]
+fn dpop_proof() {
+    smoke("dpop_proof");
+}
+
+#[test]
+fn instance_envelope() {
+    smoke("instance_envelope");
+}
+
+#[test]
+fn signed_request() {
+    smoke("signed_request");
 }
 
 /// The targets notice what they are there to notice.

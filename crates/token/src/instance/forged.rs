@@ -137,6 +137,13 @@ pub struct Parts {
 
 impl Parts {
     pub fn of(region: &Region, document: &str) -> Self {
+        let mut parts = Self::of_unsigned(region, document);
+        parts.sign(region);
+        parts
+    }
+
+    /// The same without a signature, which takes its time to make.
+    pub fn of_unsigned(region: &Region, document: &str) -> Self {
         let content = document.as_bytes();
         let digest = digest(&SHA256, content);
         let protection = sequence(&[
@@ -149,7 +156,7 @@ impl Parts {
             attribute(PROTECTION, &protection),
             attribute(MESSAGE_DIGEST, &tlv(4, digest.as_ref())),
         ];
-        let mut parts = Self {
+        Self {
             outer_type: SIGNED_DATA.to_vec(),
             version: 1,
             digest_algorithms: algorithm(SHA256_OID),
@@ -166,9 +173,7 @@ impl Parts {
             unsigned: Vec::new(),
             signers: 1,
             trailing: Vec::new(),
-        };
-        parts.sign(region);
-        parts
+        }
     }
 
     /// Signs the attributes as they are now.
