@@ -2,7 +2,7 @@
 //!
 //! Knows all that section 4.3 wants checked of one proof. Declines to know which proofs were seen before: whoever accepts a
 //! [`ProvenKey`] takes it out of its own [`SeenProofs`] first. It gives no nonces, so that this memory, and a window of a minute, are what
-//! stands against replay.
+//! stands against replay. A client's side is [`ClientKey`].
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -14,8 +14,10 @@ use crate::ecdsa::SIGNATURE_BYTES;
 use crate::json;
 use crate::key::PublicKey;
 
+mod client;
 mod seen;
 
+pub use client::{ClientKey, ClientKeyError};
 pub use seen::SeenProofs;
 
 /// The longest proof that is read, in bytes.

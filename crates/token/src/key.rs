@@ -173,7 +173,7 @@ impl PublicKey {
         self.parsed.verify_sig(message, signature).is_ok()
     }
 
-    fn from_point(point: &[u8]) -> Result<PublicKey, KeyError> {
+    pub(crate) fn from_point(point: &[u8]) -> Result<PublicKey, KeyError> {
         let (x, y) = match point.split_first() {
             Some((&UNCOMPRESSED, coordinates)) if coordinates.len() == 64 => {
                 coordinates.split_at(32)

@@ -70,6 +70,10 @@ Examples:
       --sts-endpoint https://sts.eu-west-1.amazonaws.com/ --sts-region eu-west-1 \\
       --role-arn arn:aws:iam::000000000000:role/Orders --role-session-name ci --audience orders --scope 'orders:Get*'
 
+On an EC2 instance without credentials:
+  countersign exchange --instance-identity --key /var/lib/orders/key.pem --gateway https://tokens.example.com:7403 \\
+      --issuer https://tokens.example.com --role-arn arn:aws:iam::000000000000:role/Orders --role-session-name web-1 --audience orders
+
 Credentials come from --credentials, else from AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and AWS_SESSION_TOKEN; built with the feature
 `aws`, else from wherever AWS's own tools find them: profiles, SSO, a container's or an instance's role. They sign a proof of who you are,
 for the STS that knows them, and never leave this machine; a token comes back.
@@ -378,6 +382,15 @@ pub struct ExchangeArgs {
     /// The authority of the gateway's certificate, PEM
     #[arg(long, value_name = "FILE")]
     pub ca: Option<PathBuf>,
+    /// Show this EC2 instance's identity document, and the key in --key, instead of credentials (deploy/EC2.md)
+    #[arg(long, requires = "key", conflicts_with_all = ["credentials", "presigned", "sts_endpoint", "client_key_thumbprint"])]
+    pub instance_identity: bool,
+    /// The instance's key, PEM; made there if there is none. The instance is known by it: lose it, and an operator must let it in again
+    #[arg(long, value_name = "FILE", requires = "instance_identity")]
+    pub key: Option<PathBuf>,
+    /// Where the instance's metadata service is
+    #[arg(long, value_name = "URL", default_value = crate::instance::METADATA)]
+    pub metadata_endpoint: String,
     /// The token alone, or all that is known of it
     #[arg(short, long, value_enum, default_value_t = Format::Text, value_name = "FORMAT")]
     pub output: Format,

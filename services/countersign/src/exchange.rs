@@ -11,6 +11,7 @@ use countersign_serve::{
     tls::trusting,
 };
 use countersign_sigv4::Credentials;
+use countersign_token::dpop::ClientKey;
 use serde::{Deserialize, Serialize};
 use tonic::{Request, Status, transport::Channel};
 use tonic_types::StatusExt;
@@ -20,6 +21,7 @@ use crate::{
     credentials::{self, CredentialsError},
     endpoints::Endpoints,
     exit::Exit,
+    instance::{self, InstanceError},
     proof::{self, Ask, Form, Place, ProofError, exchange_request},
 };
 
@@ -61,6 +63,9 @@ pub enum ExchangeError {
     /// No proof.
     #[error(transparent)]
     Proof(#[from] ProofError),
+    /// No instance's document, or no key.
+    #[error(transparent)]
+    Instance(#[from] InstanceError),
     /// The gateway cannot be called.
     #[error("the gateway: {0}")]
     Dial(#[from] DialError),
@@ -95,9 +100,11 @@ pub enum ExchangeError {
 impl ExchangeError {
     fn exit(self) -> Exit {
         match self {
-            Self::Proof(_) | Self::Dial(_) | Self::Authority(_) | Self::NoGateway => {
-                Exit::bad_input(self)
-            }
+            Self::Proof(_)
+            | Self::Instance(_)
+            | Self::Dial(_)
+            | Self::Authority(_)
+            | Self::NoGateway => Exit::bad_input(self),
             Self::Refused { .. } | Self::Cache { .. } => Exit::failed(self),
         }
     }
@@ -119,27 +126,62 @@ pub async fn run(args: ExchangeArgs) -> Exit {
     }
 }
 
-async fn token(args: &ExchangeArgs, now: i64) -> Result<Kept, ExchangeError> {
-    let (ask, place) = (Ask::of(&args.proof)?, Place::of(&args.proof)?);
-    let binding = ask.binding().to_string();
+/// A token for what the arguments ask for: a kept one that is still good, or a new one.
+///
+/// # Errors
+/// See [`ExchangeError`].
+pub async fn token(args: &ExchangeArgs, now: i64) -> Result<Kept, ExchangeError> {
+    let (mut ask, place) = (Ask::of(&args.proof)?, Place::of(&args.proof)?);
+    let key = args.key.as_deref().map(instance::key).transpose()?;
+    if let Some(key) = &key {
+        key.thumbprint().clone_into(&mut ask.client_key_thumbprint);
+    }
+    // A kept token is not taken for one that was had by another kind of proof.
+    let binding = match &key {
+        Some(_) => format!("instance:{}", ask.binding()),
+        None => ask.binding().to_string(),
+    };
     let kept = args.cache.as_deref().and_then(Kept::read);
     if let Some(kept) = kept.filter(|kept| kept.answers(&place.issuer, &binding, now)) {
         return Ok(kept);
     }
     let (origin, channel) = gateway(args)?;
+    let client = TokenExchangeServiceClient::new(channel);
+    let (response, now) = match &key {
+        Some(key) => by_instance(args, &ask, key, &origin, client).await?,
+        None => by_proof(args, &ask, &place, &origin, client).await?,
+    };
+    let kept = Kept::of(response, place.issuer, binding, now);
+    if let Some(path) = &args.cache {
+        kept.write(path)?;
+    }
+    Ok(kept)
+}
+
+type Gateway = TokenExchangeServiceClient<Channel>;
+
+/// What was answered, and when it was asked.
+type Answer = Result<(ExchangeResponse, i64), ExchangeError>;
+
+async fn by_proof(
+    args: &ExchangeArgs,
+    ask: &Ask,
+    place: &Place,
+    origin: &str,
+    mut client: Gateway,
+) -> Answer {
     let credentials = find(args).await.map_err(ProofError::from)?;
     let form = if args.proof.presigned { Form::Presigned } else { Form::Headers };
-    let mut client = TokenExchangeServiceClient::new(channel);
     let mut is_first = true;
-    let (response, now) = loop {
+    loop {
         // Finding credentials may have taken a while, and a proof lasts a minute.
         let now = proof::now();
         let request =
-            exchange_request(&ask, &place, &credentials, form, now).map_err(ProofError::from)?;
+            exchange_request(ask, place, &credentials, form, now).map_err(ProofError::from)?;
         let mut request = Request::new(request);
         request.set_timeout(TIMEOUT);
-        match client.exchange(request).await.map_err(|status| refused(&origin, &status)) {
-            Ok(response) => break (response.into_inner(), now),
+        match client.exchange(request).await.map_err(|status| refused(origin, &status)) {
+            Ok(response) => return Ok((response.into_inner(), now)),
             // A signature says the second: who asked the same in this one has made the same proof.
             Err(ExchangeError::Refused { reason, .. }) if is_first && reason == USED => {
                 is_first = false;
@@ -147,12 +189,26 @@ async fn token(args: &ExchangeArgs, now: i64) -> Result<Kept, ExchangeError> {
             }
             Err(error) => return Err(error),
         }
-    };
-    let kept = Kept::of(response, place.issuer, binding, now);
-    if let Some(path) = &args.cache {
-        kept.write(path)?;
     }
-    Ok(kept)
+}
+
+async fn by_instance(
+    args: &ExchangeArgs,
+    ask: &Ask,
+    key: &ClientKey,
+    origin: &str,
+    mut client: Gateway,
+) -> Answer {
+    let document = instance::document(&args.metadata_endpoint).await?;
+    let now = proof::now();
+    let mut request = Request::new(ask.shown(document, instance::INSTANCE));
+    request.set_timeout(TIMEOUT);
+    let possession = instance::possession(key, origin, now)?;
+    if let Ok(possession) = possession.parse() {
+        request.metadata_mut().insert("dpop", possession);
+    }
+    let response = client.exchange(request).await.map_err(|status| refused(origin, &status))?;
+    Ok((response.into_inner(), now))
 }
 
 fn gateway(args: &ExchangeArgs) -> Result<(String, Channel), ExchangeError> {
@@ -193,6 +249,12 @@ fn refused(origin: &str, status: &Status) -> ExchangeError {
 }
 
 impl Kept {
+    /// The token.
+    #[must_use]
+    pub fn access_token(&self) -> &str {
+        &self.access_token
+    }
+
     fn of(response: ExchangeResponse, issuer: String, binding: String, now: i64) -> Self {
         let ExchangeResponse {
             access_token,

@@ -13,6 +13,7 @@ pub mod demo;
 pub mod endpoints;
 pub mod exchange;
 pub mod exit;
+pub mod instance;
 pub mod policy_check;
 pub mod probe;
 pub mod proof;

@@ -111,6 +111,41 @@ impl Ask {
     }
 }
 
+impl Ask {
+    /// The request for it, with what is shown.
+    pub(crate) fn shown(&self, subject_token: String, subject_token_type: &str) -> ExchangeRequest {
+        let Self {
+            role_arn,
+            role_session_name,
+            audience,
+            duration_seconds,
+            external_id,
+            scope,
+            policy,
+            policy_arns,
+            source_identity,
+            client_key_thumbprint,
+            may_act,
+        } = self.clone();
+        ExchangeRequest {
+            scope,
+            policy,
+            policy_arns,
+            source_identity,
+            client_key_thumbprint,
+            may_act,
+            subject_token,
+            subject_token_type: subject_token_type.to_owned(),
+            role_arn,
+            role_session_name,
+            audience,
+            duration_seconds,
+            external_id,
+            ..ExchangeRequest::default()
+        }
+    }
+}
+
 /// Who is asked to vouch, and for whom.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Place {
@@ -162,35 +197,7 @@ pub fn exchange_request(
         Form::Headers => proof.sign_post(credentials, now)?,
         Form::Presigned => proof.sign_presigned(credentials, now)?,
     };
-    let Ask {
-        role_arn,
-        role_session_name,
-        audience,
-        duration_seconds,
-        external_id,
-        scope,
-        policy,
-        policy_arns,
-        source_identity,
-        client_key_thumbprint,
-        may_act,
-    } = ask.clone();
-    Ok(ExchangeRequest {
-        scope,
-        policy,
-        policy_arns,
-        source_identity,
-        client_key_thumbprint,
-        may_act,
-        subject_token,
-        subject_token_type: STS_PROOF.to_owned(),
-        role_arn,
-        role_session_name,
-        audience,
-        duration_seconds,
-        external_id,
-        ..ExchangeRequest::default()
-    })
+    Ok(ask.shown(subject_token, STS_PROOF))
 }
 
 /// Seconds since 1970, by this machine's clock.
