@@ -50,6 +50,8 @@ mod stream;
 mod who_can;
 
 #[cfg(test)]
+mod fuzzed;
+#[cfg(test)]
 mod samples;
 
 pub use config::{Config, DEFAULT_PATIENCE};

@@ -61,6 +61,7 @@ fn args(system: &System, metadata_endpoint: &str, key: PathBuf) -> ExchangeArgs 
             policy_arns: Vec::new(),
             source_identity: None,
             client_key_thumbprint: None,
+            may_act: None,
             presigned: false,
         },
         gateway: Some(system.running.endpoints.gateway.clone()),

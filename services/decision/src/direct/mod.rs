@@ -12,7 +12,7 @@ mod answer;
 mod body;
 mod decide;
 mod memory;
-mod message;
+pub(crate) mod message;
 mod policies;
 mod remembered;
 mod streaming;

@@ -91,6 +91,12 @@ impl Denial {
     }
 }
 
+/// What is asked about a request, if anything is.
+#[cfg(test)]
+pub(crate) fn asked(mapping: &Mapping, request: CheckRequest) -> Option<AuthorizeRequest> {
+    question(mapping, request).ok()
+}
+
 /// What is asked about a request.
 fn question(mapping: &Mapping, request: CheckRequest) -> Result<AuthorizeRequest, Denial> {
     let attributes = request.attributes.unwrap_or_default();
