@@ -107,8 +107,11 @@ impl Arrived {
     }
 }
 
+/// A message, and what follows it.
+type Split<'a> = (&'a [u8], &'a [u8]);
+
 /// The first message, where it is there whole, and what follows it.
-fn split(bytes: &[u8]) -> Result<Option<(&[u8], &[u8])>, Status> {
+fn split(bytes: &[u8]) -> Result<Option<Split<'_>>, Status> {
     let Some((prefix, rest)) = bytes.split_first_chunk::<PREFIX>() else { return Ok(None) };
     let length = length(prefix).ok_or_else(|| {
         Status::unimplemented("a compressed message, though no grpc-encoding was named")
