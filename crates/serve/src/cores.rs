@@ -94,7 +94,7 @@ where
     <L::Service as Service<http::Request<Body>>>::Error:
         Into<Box<dyn std::error::Error + Send + Sync>> + Send,
 {
-    let Listener { socket, tls } = listener;
+    let Listener { socket, tls, .. } = listener;
     let mut started = Vec::with_capacity(cores.get());
     for number in 0..cores.get() {
         started.push(start(number, routes.clone(), tls.clone(), shutdown.clone(), layer())?);

@@ -39,6 +39,7 @@ pub(crate) const DRAIN: Duration = Duration::from_secs(10);
 pub struct GrpcServer {
     routes: RoutesBuilder,
     health: Health,
+    descriptors: &'static [u8],
     service_names: Vec<String>,
     /// Of every RPC that is served: `/package.Service/Rpc`.
     paths: Vec<String>,
@@ -60,8 +61,8 @@ pub enum ServeError {
 }
 
 impl GrpcServer {
-    /// A server with reflection (v1 and v1alpha, google.rpc's error details included) and health. Each name of
-    /// `service_names` is NOT_SERVING until it is said to serve.
+    /// A server with health, and with reflection where its listener is described. Each name of `service_names` is NOT_SERVING until it is
+    /// said to serve.
     ///
     /// # Errors
     /// When the descriptors are not well formed.
@@ -69,30 +70,6 @@ impl GrpcServer {
         descriptors: &'static [u8],
         service_names: &[&str],
     ) -> Result<Self, ServeError> {
-        let reflection = || {
-            tonic_reflection::server::Builder::configure()
-                .register_encoded_file_descriptor_set(descriptors)
-                .register_encoded_file_descriptor_set(tonic_types::pb::FILE_DESCRIPTOR_SET)
-                .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
-                .register_encoded_file_descriptor_set(tonic_reflection::pb::v1::FILE_DESCRIPTOR_SET)
-                .register_encoded_file_descriptor_set(
-                    tonic_reflection::pb::v1alpha::FILE_DESCRIPTOR_SET,
-                )
-                .include_reflection_service(false)
-                .with_service_name("grpc.health.v1.Health")
-                .with_service_name("grpc.reflection.v1.ServerReflection")
-                .with_service_name("grpc.reflection.v1alpha.ServerReflection")
-        };
-        let mut v1 = reflection();
-        let mut v1alpha = reflection();
-        for name in service_names {
-            v1 = v1.with_service_name(*name);
-            v1alpha = v1alpha.with_service_name(*name);
-        }
-        let v1 = v1.build_v1().map_err(|error| ServeError::Reflection(error.to_string()))?;
-        let v1alpha =
-            v1alpha.build_v1alpha().map_err(|error| ServeError::Reflection(error.to_string()))?;
-
         let (health, health_service) = tonic_health::server::health_reporter();
         for name in service_names {
             health.set_service_status(*name, ServingStatus::NotServing).await;
@@ -101,7 +78,7 @@ impl GrpcServer {
         health.set_service_status("", ServingStatus::NotServing).await;
 
         let mut routes = Routes::builder();
-        routes.add_service(v1).add_service(v1alpha).add_service(health_service);
+        routes.add_service(health_service);
         let service_names: Vec<String> =
             service_names.iter().map(|name| (*name).to_owned()).collect();
         let paths = paths(&[
@@ -111,7 +88,8 @@ impl GrpcServer {
             tonic_reflection::pb::v1alpha::FILE_DESCRIPTOR_SET,
         ])?;
         let health = Health::new(health);
-        Ok(Self { routes, health, service_names, paths, metrics: Metrics::default() })
+        let metrics = Metrics::default();
+        Ok(Self { routes, health, descriptors, service_names, paths, metrics })
     }
 
     /// Counts its calls among `metrics`.
@@ -141,8 +119,9 @@ impl GrpcServer {
         shutdown: Shutdown,
     ) -> Result<(), ServeError> {
         let signal = shutdown.clone();
-        let incoming = Incoming::new(listener.into(), Protocol::Grpc);
-        let (routes, observe) = (mem::take(&mut self.routes).routes(), self.observe());
+        let listener = listener.into();
+        let (routes, observe) = (self.taken_routes(&listener)?, self.observe());
+        let incoming = Incoming::new(listener, Protocol::Grpc);
         let serving = server().layer(observe).add_routes(routes).serve_with_incoming_shutdown(
             incoming,
             async move {
@@ -171,11 +150,48 @@ impl GrpcServer {
         <L::Service as Service<http::Request<Body>>>::Error:
             Into<Box<dyn std::error::Error + Send + Sync>> + Send,
     {
-        let routes = mem::take(&mut self.routes).routes();
+        let listener = listener.into();
+        let routes = self.taken_routes(&listener)?;
         // What `layer` answers by itself it counts by itself.
         let layer = || Stack::new(self.observe(), layer());
-        let serving = cores::serve(routes, listener.into(), shutdown.clone(), cores, layer);
+        let serving = cores::serve(routes, listener, shutdown.clone(), cores, layer);
         self.until(shutdown, serving).await
+    }
+
+    /// Reflection, v1 and v1alpha, google.rpc's error details included.
+    fn describe(&mut self) -> Result<(), ServeError> {
+        let reflection = || {
+            tonic_reflection::server::Builder::configure()
+                .register_encoded_file_descriptor_set(self.descriptors)
+                .register_encoded_file_descriptor_set(tonic_types::pb::FILE_DESCRIPTOR_SET)
+                .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+                .register_encoded_file_descriptor_set(tonic_reflection::pb::v1::FILE_DESCRIPTOR_SET)
+                .register_encoded_file_descriptor_set(
+                    tonic_reflection::pb::v1alpha::FILE_DESCRIPTOR_SET,
+                )
+                .include_reflection_service(false)
+                .with_service_name("grpc.health.v1.Health")
+                .with_service_name("grpc.reflection.v1.ServerReflection")
+                .with_service_name("grpc.reflection.v1alpha.ServerReflection")
+        };
+        let mut v1 = reflection();
+        let mut v1alpha = reflection();
+        for name in &self.service_names {
+            v1 = v1.with_service_name(name);
+            v1alpha = v1alpha.with_service_name(name);
+        }
+        let v1 = v1.build_v1().map_err(|error| ServeError::Reflection(error.to_string()))?;
+        let v1alpha =
+            v1alpha.build_v1alpha().map_err(|error| ServeError::Reflection(error.to_string()))?;
+        self.routes.add_service(v1).add_service(v1alpha);
+        Ok(())
+    }
+
+    fn taken_routes(&mut self, listener: &Listener) -> Result<Routes, ServeError> {
+        if listener.is_described {
+            self.describe()?;
+        }
+        Ok(mem::take(&mut self.routes).routes())
     }
 
     fn observe(&self) -> Observe {

@@ -139,7 +139,7 @@ impl Incoming {
     /// Those of `listener`, each of which will speak `protocol`.
     #[must_use]
     pub fn new(listener: Listener, protocol: Protocol) -> Self {
-        let Listener { socket, tls } = listener;
+        let Listener { socket, tls, .. } = listener;
         Self::from(Source::Socket(socket), tls, protocol)
     }
 

@@ -1,5 +1,5 @@
 //! The process kit of every service: settings, programs, listeners, TLS, service identity, calls to other services, authentication of
-//! callers, health, reflection, error shape, shutdown, logs. It knows how a Countersign process behaves, and nothing of what it decides.
+//! callers, health, reflection, error shape, shutdown, logs, memory. It knows how a Countersign process behaves, and nothing of what it decides.
 
 pub mod authn;
 pub mod chain;
@@ -10,6 +10,7 @@ pub mod grpc;
 pub mod identity;
 pub mod incoming;
 pub mod listener;
+pub mod memory;
 pub mod program;
 pub mod settings;
 pub mod shutdown;

@@ -11,16 +11,24 @@ use crate::tls::Tls;
 pub struct Listener {
     pub(crate) socket: TcpListener,
     pub(crate) tls: Option<Tls>,
+    /// Whether strangers may ask what there is to call (gRPC reflection).
+    pub(crate) is_described: bool,
 }
 
 impl From<TcpListener> for Listener {
     /// In clear.
     fn from(socket: TcpListener) -> Self {
-        Self { socket, tls: None }
+        Self { socket, tls: None, is_described: true }
     }
 }
 
 impl Listener {
+    /// Without reflection, by which strangers learn the names of services and methods.
+    #[must_use]
+    pub fn undescribed(self) -> Self {
+        Self { is_described: false, ..self }
+    }
+
     /// The address that the socket took.
     ///
     /// # Errors
@@ -69,7 +77,7 @@ pub async fn bind_with(
         None if !in_clear => bind(address).await?,
         Some(_) | None => bind_any(address).await?,
     };
-    Ok(Listener { socket, tls })
+    Ok(Listener { socket, tls, is_described: true })
 }
 
 async fn bind_any(address: SocketAddr) -> Result<TcpListener, BindError> {

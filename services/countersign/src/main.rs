@@ -12,6 +12,7 @@ use countersign::{
 };
 
 fn main() -> ExitCode {
+    countersign_serve::memory::keep_or_say("countersign");
     let exit = match Cli::parse().command {
         Command::Up(args) => on_runtime(up::run(*args)),
         Command::Demo(args) => on_runtime(demo::run(args)),

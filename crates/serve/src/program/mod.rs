@@ -18,6 +18,7 @@ use crate::{
     Listener, ServiceCredential, Shutdown,
     dial::{self, Trust},
     listener::{BindError, bind_with},
+    memory,
     settings::{self, Setting, Settings, SettingsError},
     shutdown::{self, signal},
     telemetry::{self, LogFormat, Metrics, Otlp, process},
@@ -62,6 +63,10 @@ const COMMON: &[Setting] = &[
     Setting::switch(
         "insecure-plaintext",
         "Listen in clear, also beyond loopback, where something else encrypts; no caller can then be a service",
+    ),
+    Setting::switch(
+        "reflection",
+        "Tell everybody, without credentials, what there is to call (gRPC reflection, which grpcurl asks)",
     ),
     Setting::one(
         "health-listen",
@@ -125,6 +130,7 @@ pub struct Common {
     /// Where all of it counts.
     pub metrics: Metrics,
     insecure_plaintext: bool,
+    is_described: bool,
     health_listen: Option<SocketAddr>,
     drain: Duration,
 }
@@ -220,10 +226,20 @@ impl Common {
             clients,
         })?;
         let insecure_plaintext = settings.is_on("insecure-plaintext");
+        let is_described = settings.is_on("reflection");
         let metrics = Metrics::default();
         process::read(&metrics);
         process::read_certificate(&metrics, &tls);
-        Ok(Self { listen, tls, trust_domain, metrics, insecure_plaintext, health_listen, drain })
+        Ok(Self {
+            listen,
+            tls,
+            trust_domain,
+            metrics,
+            insecure_plaintext,
+            is_described,
+            health_listen,
+            drain,
+        })
     }
 
     /// Who we are, towards the other parts.
@@ -238,7 +254,8 @@ impl Common {
     /// When the address is taken, or not this machine's.
     pub async fn bind(&self, address: SocketAddr) -> Result<Listener, BindError> {
         let tls = (!self.insecure_plaintext).then(|| self.tls.clone());
-        bind_with(address, tls, self.insecure_plaintext).await
+        let listener = bind_with(address, tls, self.insecure_plaintext).await?;
+        Ok(if self.is_described { listener } else { listener.undescribed() })
     }
 
     fn probe(&self, address: SocketAddr, program: &Program) -> Probe {
@@ -267,6 +284,7 @@ impl Program {
         prepare: impl AsyncFnOnce(C, Told) -> Result<P, Ended>,
         serve: impl AsyncFnOnce(P, Process) -> Result<(), Ended>,
     ) -> ExitCode {
+        memory::keep_or_say(self.name);
         match self.try_run(configure, prepare, serve) {
             Ok(()) => ExitCode::SUCCESS,
             Err(ended) => {
