@@ -10,6 +10,7 @@
     reason = "this library is for tests alone"
 )]
 
+pub mod collector;
 pub mod moto;
 pub mod operator;
 pub mod program;
