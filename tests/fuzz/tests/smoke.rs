@@ -141,7 +141,8 @@ fn smoke(name: &str) {
         most = most.max(held);
     }
     println!(
-        "{name}: {cases} inputs in {:.1} s, no panic; the most that one took was {} KiB",
+        "F14: {name}: {cases} inputs and {} of the corpus in {:.1} s, 0 panics; the most that one took was {} KiB",
+        seeds.len() - 1,
         begin.elapsed().as_secs_f64(),
         most / 1024
     );
