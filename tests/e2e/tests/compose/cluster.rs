@@ -3,6 +3,7 @@
 use std::{
     path::PathBuf,
     process::Command,
+    sync::atomic::{AtomicU64, Ordering},
     time::{Duration, Instant},
 };
 
@@ -42,8 +43,11 @@ impl Files {
 
     /// A proof of the root's, good once, for the administrator's role at Countersign itself: as JSON, as grpcurl takes it.
     pub fn proof(&self) -> String {
+        // Two of one second would be the same proof, but for the session's name.
+        static PROOFS: AtomicU64 = AtomicU64::new(0);
+        let session = format!("compose-{}", PROOFS.fetch_add(1, Ordering::Relaxed));
         let mut command = Command::new(binary());
-        command.args(["proof", "--role-session-name", "compose", "--audience", "countersign"]);
+        command.args(["proof", "--role-session-name", &session, "--audience", "countersign"]);
         command.args(["--role-arn", &administrator(), "--issuer", ISSUER, "--credentials"]);
         let proof = run(command.arg(self.root_credentials()), "");
         assert!(proof.status.success(), "{}", proof.stderr);

@@ -195,7 +195,7 @@ impl Load {
         );
         assert!(lost.is_empty(), "{lost:?}");
         let failed = self.told.failed.lock().expect("nobody panicked");
-        assert!(failed.is_empty(), "{failed:?}");
+        assert!(failed.is_empty(), "{} failed; the first: {:?}", failed.len(), failed.first());
         assert!(acknowledged.len() > 100 && decisions > 1_000 && exchanges > 10);
     }
 

@@ -44,7 +44,6 @@ fn what_a_program_does_not_start_with_is_said() {
         // Good, and another service's.
         let whole = [("tls_key", key), ("tls_certificate", certificate)];
         check(part, &whole, 3, &format!("spiffe://{DOMAIN}/countersign/{part}"));
-        check(part, &one("tls_name", "other.example.org"), 3, "other.example.org");
     }
     check("decision", &one("policy_store", "http://10.0.0.1:1"), 2, "in clear");
     check("decision", &one("max_staleness", "2"), 2, "give at least 3");
