@@ -65,6 +65,11 @@ impl Ready {
         self.identity.fetch();
     }
 
+    /// The same for the principal's own policies, once what [`Self::fetch`] asked for has arrived.
+    pub fn fetch_policies(&self) {
+        self.identity.fetch_policies();
+    }
+
     /// Decides one question about a resource without a policy of its own.
     ///
     /// # Errors

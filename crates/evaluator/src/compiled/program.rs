@@ -2,7 +2,7 @@
 //!
 //! Knows the shapes alone. [`super::compile`] makes them, [`super::statement`] asks them.
 
-use std::slice;
+use std::{hint::black_box, slice};
 
 use countersign_policy::condition::Operator;
 use countersign_policy::document::{Clause, Effect};
@@ -179,6 +179,11 @@ impl Body {
     }
 }
 
+/// What the processor takes from memory at once, in bytes.
+const LINE: usize = 64;
+/// Lines of a long document that are asked for beforehand, of steps and of text.
+const FETCHED: usize = 4;
+
 /// What few statements have.
 #[derive(Debug, Default)]
 pub(crate) struct Extras {
@@ -208,6 +213,29 @@ impl CompiledPolicy {
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.statements().is_empty()
+    }
+
+    /// Asks memory for what a decision reads of it first.
+    pub(crate) fn approach(&self) {
+        let is_short = matches!(self.body, Body::Short { .. });
+        black_box((is_short, matches!(self.statements, Statements::One(_)), self.index.is_some()));
+    }
+
+    /// Asks memory for what lies elsewhere, all of it at once. A short document's steps and text lie here.
+    pub(crate) fn fetch(&self) {
+        match &self.body {
+            Body::Short { .. } => {}
+            Body::Long { ops, text } => {
+                black_box(self.statements().first().map(|statement| statement.effect));
+                // Of a document that is very long, some.
+                for op in ops.iter().step_by(LINE / size_of::<Op>()).take(FETCHED) {
+                    black_box(*op);
+                }
+                for byte in text.iter().step_by(LINE).take(FETCHED) {
+                    black_box(*byte);
+                }
+            }
+        }
     }
 
     pub(crate) fn statements(&self) -> &[Statement] {

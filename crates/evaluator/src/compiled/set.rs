@@ -97,6 +97,11 @@ impl CompiledSet {
         black_box((a.actions, b.actions, c.actions, known));
     }
 
+    /// Asks memory for the first policies themselves: for whoever has the time until they arrive.
+    pub(crate) fn fetch_policies(&self) {
+        self.few.iter().flatten().for_each(|policy| policy.approach());
+    }
+
     /// Calls `visit` with the place of every statement that applies: its policy's, and its own.
     pub(crate) fn visit(
         &self,
@@ -114,6 +119,13 @@ impl CompiledSet {
         let mut concerned = asked.fold(0_u32, |all, (place, own)| {
             all | u32::from(own.may_concern(&request.signature)) << place
         });
+        let mut coming = concerned;
+        while coming != 0 {
+            if let Some(Some(policy)) = self.few.get(coming.trailing_zeros() as usize) {
+                policy.fetch();
+            }
+            coming &= coming - 1;
+        }
         while concerned != 0 {
             let place = concerned.trailing_zeros();
             concerned &= concerned - 1;

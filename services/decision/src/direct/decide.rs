@@ -251,6 +251,7 @@ impl Asking<'_> {
         let sought = || sought.iter().take(questions.len()).flatten();
         sought().for_each(|whom| self.memory.approach(*whom));
         sought().for_each(|whom| self.memory.fetch(*whom));
+        sought().for_each(|whom| self.memory.fetch_policies(*whom));
     }
 
     /// Finds about whom it is; `whom` is the question's own, if it was looked for.

@@ -511,6 +511,17 @@ impl Memory {
         }
     }
 
+    /// The last step: asks memory for the policies themselves.
+    pub fn fetch_policies(&self, whom: Whom<'_>) {
+        let ready = match whom {
+            Whom::Token(sought) => self.sessions.likely(sought).map(|(_, known)| &known.ready),
+            Whom::Principal(sought) => self.named.likely(sought).map(|(_, named)| &named.ready),
+        };
+        if let Some(rendered) = ready {
+            rendered.ready().fetch_policies();
+        }
+    }
+
     /// The session of this token, in the same way as a caller's.
     pub fn session(
         &mut self,

@@ -1,6 +1,7 @@
 //! The short way against the general one: the same answers, byte for byte, or none.
 
 mod faults;
+mod streams;
 mod tokens;
 
 use countersign_proto::{
