@@ -2,7 +2,7 @@
 //! answers (open), whose times count from when a question was to be asked.
 
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::VecDeque,
     time::{Duration, Instant},
 };
 
@@ -10,7 +10,7 @@ use hdrhistogram::Histogram;
 
 use crate::{
     Failed,
-    wire::{Event, Target, Wire},
+    wire::{ByStream, Event, Target, Wire},
 };
 
 /// What is asked, in order and then again: gRPC messages, each with its length.
@@ -80,8 +80,8 @@ pub async fn closed(
 ) -> Result<Outcome, Failed> {
     let mut wire = Wire::connect(target).await.map_err(Failed::of("a connection"))?;
     let mut next = messages.iter().cycle();
-    let mut asked = HashMap::new();
-    let mut ask = |wire: &mut Wire, asked: &mut HashMap<u32, Instant>| {
+    let mut asked = ByStream::default();
+    let mut ask = |wire: &mut Wire, asked: &mut ByStream<Instant>| {
         if let Some(message) = next.next() {
             let stream = wire.open(message, true);
             asked.insert(stream, Instant::now());
@@ -124,7 +124,7 @@ pub async fn streaming(
 ) -> Result<Outcome, Failed> {
     let mut wire = Wire::connect(target).await.map_err(Failed::of("a connection"))?;
     let mut next = messages.iter().cycle();
-    let mut asked: HashMap<u32, VecDeque<Instant>> = HashMap::new();
+    let mut asked: ByStream<VecDeque<Instant>> = ByStream::default();
     for _ in 0..streams {
         let Some(first) = next.next() else { break };
         let stream = wire.open(first, false);
@@ -175,7 +175,7 @@ pub async fn open(
 ) -> Result<Outcome, Failed> {
     let mut wire = Wire::connect(target).await.map_err(Failed::of("a connection"))?;
     let mut next = messages.iter().cycle();
-    let mut asked = HashMap::new();
+    let mut asked = ByStream::default();
     let mut outcome = Outcome::new()?;
     let mut phase = Phase::new(span, mark);
     let pause = Duration::from_secs_f64(1.0 / rate);
@@ -267,9 +267,9 @@ pub async fn once(
     messages: &Messages,
     at_once: usize,
 ) -> Result<Vec<Option<Vec<u8>>>, Failed> {
-    let mut wire = Wire::connect(target).await.map_err(Failed::of("a connection"))?;
+    let mut wire = Wire::connect(target).await.map_err(Failed::of("a connection"))?.keeping();
     let mut answers = vec![None; messages.len()];
-    let mut asked = HashMap::new();
+    let mut asked = ByStream::default();
     let mut next = messages.iter().enumerate();
     let mut events = Vec::new();
     let mut left = messages.len();

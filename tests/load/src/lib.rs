@@ -5,6 +5,7 @@
 
 use std::{fmt, time::Duration};
 
+pub mod cerbos;
 pub mod drive;
 pub mod measure;
 pub mod orders;
@@ -13,6 +14,7 @@ pub mod process;
 pub mod report;
 pub mod serve;
 pub mod store;
+pub mod telemetry;
 pub mod wire;
 
 // The workload's one definition: it is the engines' benchmark's, which is a workspace of its own.

@@ -10,6 +10,7 @@ use std::{
 use clap::{Parser, Subcommand};
 use countersign_load::{
     Failed, PATIENCE,
+    cerbos::{self, CerbosArgs},
     drive::Span,
     measure::{self, Bench, CLIENT_CORE, Figures, Rpc},
     orders::Orders,
@@ -17,6 +18,7 @@ use countersign_load::{
     process::{self, Process},
     report::{count, median, megabytes, microseconds, table},
     serve::{self, DecisionArgs, EchoArgs},
+    telemetry,
 };
 
 /// Drives a decision service with workload "orders", and a bare echo beside it.
@@ -33,6 +35,10 @@ enum Command {
     Rates(RatesArgs),
     /// Latency against load, as a picture.
     Picture(PictureArgs),
+    /// Against Cerbos with the same checks, which `tests/load/cerbos` fetches: checks a second, CPU a check, memory.
+    Cerbos(CerbosArgs),
+    /// Telemetry on against off: decisions a second, and CPU a decision.
+    Telemetry(TelemetryArgs),
     /// Everything that BENCHMARKS.md of the decision service has, in some minutes: rates, growth, memory, starts, and the picture.
     All(AllArgs),
     /// Starts alone: from the store, and from the kept snapshot, with the store there and away.
@@ -64,6 +70,19 @@ struct RatesArgs {
     /// A small store, one short round each: what is asked and answered is held to the workload, and the times mean nothing.
     #[arg(long)]
     quick: bool,
+}
+
+#[derive(clap::Args)]
+struct TelemetryArgs {
+    /// Users in the store.
+    #[arg(long, default_value_t = 100_000)]
+    principals: usize,
+    /// What counts of each round.
+    #[arg(long, default_value_t = 2.5)]
+    seconds: f64,
+    /// Of each server in turn.
+    #[arg(long, default_value_t = 5)]
+    rounds: usize,
 }
 
 #[derive(clap::Args)]
@@ -116,6 +135,16 @@ fn main() -> ExitCode {
     let done = match Cli::parse().command {
         Command::Rates(args) => on_runtime(rates(args)),
         Command::Picture(args) => on_runtime(picture(args.principals, &args.out)),
+        Command::Cerbos(args) => on_runtime(async {
+            process::pin(CLIENT_CORE)?;
+            println!("{}", cerbos::compared(&args, span(args.seconds)).await?);
+            Ok(())
+        }),
+        Command::Telemetry(TelemetryArgs { principals, seconds, rounds }) => on_runtime(async {
+            process::pin(CLIENT_CORE)?;
+            println!("{}", telemetry::compared(principals, rounds, span(seconds)).await?);
+            Ok(())
+        }),
         Command::All(args) => on_runtime(all(args)),
         Command::Starts(StartsArgs { principals }) => {
             kept(principals).map(|told| println!("{told}"))
@@ -181,7 +210,7 @@ async fn compared(
     rounds: usize,
     seconds: f64,
 ) -> Result<String, Failed> {
-    let mut rows = Vec::new();
+    let (mut rows, mut bars) = (Vec::new(), Vec::new());
     for (rpc, streams) in what {
         let (mut echo, mut ours) = (Vec::new(), Vec::new());
         for _ in 0..rounds {
@@ -190,6 +219,7 @@ async fn compared(
         }
         let (Some(echo), Some(ours)) = (median(&echo), median(&ours)) else { continue };
         rows.push(row(*rpc, *streams, &echo, &ours));
+        bars.extend(bars_of(*rpc, *streams, &echo, &ours));
     }
     let head = [
         "what",
@@ -207,7 +237,31 @@ async fn compared(
         "core: echo",
         "decision",
     ];
-    Ok(table(&head, &rows))
+    Ok(format!("{}\n{}\n", table(&head, &rows), bars.join("\n")))
+}
+
+/// What issue 5 asks for, and whether it is so in this run.
+fn bars_of(rpc: Rpc, streams: usize, echo: &Figures, ours: &Figures) -> Vec<String> {
+    let cpu = ours.cpu.as_secs_f64() / echo.cpu.as_secs_f64();
+    let late = ours.p99.as_secs_f64() / echo.p99.as_secs_f64();
+    let rate = ours.rate / echo.rate;
+    let at_most = |what: &str, figure: f64, bar: f64| {
+        (what.to_owned(), figure, "at most", bar, figure <= bar)
+    };
+    let at_least = |what: &str, figure: f64, bar: f64| {
+        (what.to_owned(), figure, "at least", bar, figure >= bar)
+    };
+    let bars = match (rpc, streams) {
+        (Rpc::Arn, 64) => vec![at_most("CPU", cpu, 1.2), at_most("p99", late, 1.3)],
+        (Rpc::Token, 64) => vec![at_most("CPU", cpu, 1.3), at_most("p99", late, 1.3)],
+        (Rpc::Batch | Rpc::Stream, _) => vec![at_least("rate", rate, 0.75)],
+        (Rpc::Arn | Rpc::Token, _) => Vec::new(),
+    };
+    let line = |(what, figure, side, bar, holds): (String, f64, &str, f64, bool)| {
+        let holds = if holds { "holds" } else { "missed" };
+        format!("* {}: {what} {figure:.2} times the echo's; {side} {bar}: {holds}", rpc.name())
+    };
+    bars.into_iter().map(line).collect()
 }
 
 fn whole(number: usize) -> String {
@@ -252,6 +306,23 @@ async fn all(args: AllArgs) -> Result<(), Failed> {
     say(format!(
         "## Growth\n\nAuthorize by ARN. The first answer counts from the start of the process; memory is the whole process's, resident.\n\n{}",
         table(&head, &grown)
+    ));
+    say(format!(
+        "## Telemetry\n\nTwo decision services of one store. One sends a hundredth of its calls as traces and its metrics every second by OTLP, \
+         logs JSON, and has its page of metrics read every second; the other tells nothing.\n\n{}",
+        telemetry::compared(100_000, rounds, span(2.5)).await?
+    ));
+    let cerbos = CerbosArgs::usual(rounds);
+    let told = if cerbos.program.exists() {
+        cerbos::compared(&cerbos, span(cerbos.seconds)).await?
+    } else {
+        "Not compared in this run: `tests/load/cerbos` fetches it.\n".to_owned()
+    };
+    say(format!(
+        "## Against Cerbos\n\nCerbos 0.55, CheckResources over gRPC, GOMAXPROCS=1, on the same core in turns: the same {} policies of workload \
+         \"orders\", a principal policy for each principal, the same checks, every answer held to the workload first. Its caller shows nothing; \
+         ours is authenticated.\n\n{told}",
+        whole(cerbos.policies)
     ));
     say(format!("## Start from the kept snapshot\n\n{}", kept(most)?));
     std::fs::write(folder.join("BENCHMARKS.md"), &text).map_err(Failed::of("BENCHMARKS.md"))?;

@@ -79,8 +79,9 @@ pub struct Bench {
     pub started_in: Duration,
     token: String,
     questions: Questions,
+    core: Option<usize>,
     // Ends last.
-    _store: StandIn,
+    store: StandIn,
 }
 
 struct Questions {
@@ -165,6 +166,23 @@ pub fn follower(
     Process::start(core, &arguments)
 }
 
+/// One round of another server: so many streams, each of which asks again once it is answered. An answer counts as one.
+///
+/// # Errors
+/// When a question has no answer.
+pub async fn round(
+    process: &Process,
+    target: &Target,
+    messages: &Messages,
+    streams: usize,
+    span: Span,
+) -> Result<Figures, Failed> {
+    let mut marks = Vec::new();
+    let mark = || marks.push(process.cpu());
+    let outcome = drive::closed(target, messages, streams, span, mark).await?;
+    figures(Rpc::Arn, &outcome, &marks)
+}
+
 impl Bench {
     /// Both servers, for so many principals; on [`SERVER_CORE`] if they are pinned.
     ///
@@ -184,7 +202,18 @@ impl Bench {
         let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
         let echo = Process::start(core, &arguments)?;
         let started_in = decision.started_in;
-        Ok(Self { decision, echo, started_in, token, questions, _store: store })
+        Ok(Self { decision, echo, started_in, token, questions, core, store })
+    }
+
+    /// Another decision service of the same store, told more, whose every answer is held to the workload's as well.
+    ///
+    /// # Errors
+    /// When it does not start, or an answer is not the workload's.
+    pub async fn another(&self, more: &[&str]) -> Result<Process, Failed> {
+        let arguments = [&["serve-decision", "--store", &self.store.origin], more].concat();
+        let process = Process::start(self.core, &arguments)?;
+        check_all(&process, &self.token, &self.questions).await?;
+        Ok(process)
     }
 
     fn target(&self, process: &Process, rpc: Rpc) -> Target {

@@ -64,6 +64,10 @@ impl Orders {
         })
     }
 
+    pub(crate) fn workload(&self) -> &Workload {
+        &self.workload
+    }
+
     fn shards(&self) -> usize {
         self.workload.principals
     }

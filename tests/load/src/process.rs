@@ -3,12 +3,12 @@
 use std::{
     fs,
     io::{BufRead, BufReader},
-    net::SocketAddr,
+    net::{SocketAddr, TcpStream},
     process::{Child, Command, Stdio},
     time::{Duration, Instant},
 };
 
-use crate::Failed;
+use crate::{Failed, PATIENCE};
 
 /// A process that runs.
 pub struct Process {
@@ -49,6 +49,30 @@ impl Process {
             return Err(Failed::because("a server process ended before it listened"));
         };
         Ok(Self { child, address, started_in: began.elapsed() })
+    }
+
+    /// Starts another program, which says nothing and listens at `address` once it is ready.
+    ///
+    /// # Errors
+    /// When it does not start, ends, or does not listen in time.
+    pub fn listening(mut command: Command, address: SocketAddr) -> Result<Self, Failed> {
+        let began = Instant::now();
+        let child = command
+            .stdout(Stdio::null())
+            .spawn()
+            .map_err(Failed::of("a program (is `taskset` there?)"))?;
+        let mut own = Self { child, address, started_in: Duration::ZERO };
+        while TcpStream::connect(address).is_err() {
+            if own.child.try_wait().map_err(Failed::of("a program"))?.is_some() {
+                return Err(Failed::because("a program ended before it listened"));
+            }
+            if began.elapsed() > PATIENCE {
+                return Err(Failed::because("a program did not listen in time"));
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        own.started_in = began.elapsed();
+        Ok(own)
     }
 
     /// The system's number of it.

@@ -27,7 +27,7 @@ use tonic::{
     transport::{Server, server::TcpIncoming},
 };
 
-use crate::{Failed, PATIENCE, orders::ISSUER};
+use crate::{Failed, PATIENCE, orders::ISSUER, telemetry};
 
 /// The decision service.
 #[derive(Args, Debug)]
@@ -41,6 +41,9 @@ pub struct DecisionArgs {
     /// Where it logs decisions.
     #[arg(long)]
     decision_log: Option<PathBuf>,
+    /// Where it sends telemetry, by OTLP in clear; without, it tells nothing.
+    #[arg(long)]
+    collector: Option<String>,
 }
 
 /// A server that answers at once.
@@ -64,6 +67,9 @@ pub fn decision(args: DecisionArgs) -> Result<(), Failed> {
         config.snapshot_dir = args.snapshot_dir;
         config.decision_log =
             args.decision_log.map(|path| LogConfig { path, one_in: std::num::NonZeroU32::MIN });
+        let running =
+            args.collector.map(|origin| telemetry::start(origin, &config.metrics)).transpose()?;
+        let scraped = telemetry::scrape(config.metrics.clone(), running.is_some());
         let listener = listener().await?;
         let origin = origin(&listener).map_err(Failed::of("a socket"))?;
         let address = listener.local_addr().map_err(Failed::of("a socket"))?;
@@ -80,6 +86,7 @@ pub fn decision(args: DecisionArgs) -> Result<(), Failed> {
         tokio::select! {
             served = serving => served.map_err(Failed::of("the decision service")),
             () = told => Ok(()),
+            () = scraped => Ok(()),
         }
     })
 }

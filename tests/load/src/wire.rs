@@ -4,7 +4,13 @@
 //!
 //! Knows frames (RFC 9113, section 4) and the length before a message (gRPC over HTTP/2). Declines to know what the messages say.
 
-use std::{collections::HashMap, io, net::SocketAddr, time::Instant};
+use std::{
+    collections::HashMap,
+    hash::{BuildHasherDefault, Hasher},
+    io,
+    net::SocketAddr,
+    time::Instant,
+};
 
 use tokio::net::TcpStream;
 
@@ -25,10 +31,31 @@ const WINDOW: u32 = 0x7FFF_FFFF;
 const FIRST_WINDOW: i64 = 65_535;
 const READ: usize = 256 * 1024;
 
+/// Things by the numbers of streams, which nobody chose to be alike.
+pub type ByStream<T> = HashMap<u32, T, BuildHasherDefault<Spread>>;
+
+/// Spreads one number over a table.
+#[derive(Default)]
+pub struct Spread(u64);
+
+impl Hasher for Spread {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        bytes.iter().for_each(|byte| self.write_u32(u32::from(*byte)));
+    }
+
+    fn write_u32(&mut self, number: u32) {
+        self.0 = (self.0 ^ u64::from(number)).wrapping_mul(0x9E37_79B9_7F4A_7C15).rotate_left(32);
+    }
+}
+
 /// What came.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Event {
-    /// A whole message of a stream, without its length.
+    /// A whole message of a stream, without its length; empty where messages are only counted.
     Message(u32, Vec<u8>),
     /// The stream ended. False when it was cut off, or had no message at all, which is how errors end.
     Ended(u32, bool),
@@ -57,7 +84,9 @@ pub struct Wire {
     /// What the server still takes, on the connection and on each new stream.
     window: i64,
     stream_window: i64,
-    streams: HashMap<u32, Stream>,
+    streams: ByStream<Stream>,
+    /// Whether messages are read, and not only counted.
+    keeps: bool,
     /// What was read since the server was told so.
     taken: u32,
 }
@@ -96,9 +125,16 @@ impl Wire {
             next_stream: 1,
             window: FIRST_WINDOW,
             stream_window: FIRST_WINDOW,
-            streams: HashMap::new(),
+            streams: ByStream::default(),
+            keeps: false,
             taken: 0,
         })
+    }
+
+    /// The same, where messages are read.
+    #[must_use]
+    pub fn keeping(self) -> Self {
+        Self { keeps: true, ..self }
     }
 
     /// Opens a stream; `message` is a whole one, its length before it. `last` ends our side.
@@ -199,7 +235,7 @@ impl Wire {
 
     /// Takes the whole frames out of what was read.
     fn take(&mut self, events: &mut Vec<Event>) -> io::Result<()> {
-        let input = std::mem::take(&mut self.input);
+        let mut input = std::mem::take(&mut self.input);
         let mut rest = input.as_slice();
         while let Some(([a, b, c, kind, flags, w, x, y, z], after)) = rest.split_first_chunk::<9>()
         {
@@ -213,7 +249,9 @@ impl Wire {
             self.frame(*kind, *flags, stream, payload, events)?;
             rest = after;
         }
-        self.input = rest.to_vec();
+        let taken = input.len() - rest.len();
+        input.drain(..taken);
+        self.input = input;
         Ok(())
     }
 
@@ -256,20 +294,17 @@ impl Wire {
     }
 
     fn data(&mut self, stream: u32, payload: &[u8], events: &mut Vec<Event>) {
+        let keeps = self.keeps;
         let Some(own) = self.streams.get_mut(&stream) else { return };
-        own.partial.extend_from_slice(payload);
-        let mut rest = own.partial.as_slice();
-        while let Some(([_, a, b, c, d], after)) = rest.split_first_chunk::<5>() {
-            let length = u32::from_be_bytes([*a, *b, *c, *d]);
-            let Some((message, after)) =
-                after.split_at_checked(usize::try_from(length).unwrap_or(usize::MAX))
-            else {
-                break;
-            };
-            events.push(Event::Message(stream, message.to_vec()));
-            own.had_message = true;
-            rest = after;
+        if own.partial.is_empty() {
+            let (rest, had_message) = messages(stream, payload, keeps, events);
+            own.had_message |= had_message;
+            own.partial.extend_from_slice(rest);
+            return;
         }
+        own.partial.extend_from_slice(payload);
+        let (rest, had_message) = messages(stream, &own.partial, keeps, events);
+        own.had_message |= had_message;
         own.partial = rest.to_vec();
     }
 
@@ -302,6 +337,28 @@ impl Wire {
         let waiting: Vec<u32> = waiting.map(|(stream, _)| *stream).collect();
         waiting.into_iter().for_each(|stream| self.resume(stream));
     }
+}
+
+/// The whole messages at the beginning, as events; what is left over, and whether there was one.
+fn messages<'a>(
+    stream: u32,
+    bytes: &'a [u8],
+    keeps: bool,
+    events: &mut Vec<Event>,
+) -> (&'a [u8], bool) {
+    let (mut rest, mut had_message) = (bytes, false);
+    while let Some(([_, a, b, c, d], after)) = rest.split_first_chunk::<5>() {
+        let length = u32::from_be_bytes([*a, *b, *c, *d]);
+        let Some((message, after)) =
+            after.split_at_checked(usize::try_from(length).unwrap_or(usize::MAX))
+        else {
+            break;
+        };
+        events.push(Event::Message(stream, if keeps { message.to_vec() } else { Vec::new() }));
+        had_message = true;
+        rest = after;
+    }
+    (rest, had_message)
 }
 
 /// A message as gRPC sends it: not compressed, its length before it.
