@@ -1,8 +1,11 @@
-//! The decision log: one JSON object a line for each decision, or for one in so many.
+//! The decision log: one JSON object a line for each decision, or for one in so many; in a file, or at a collector ([`collector`]), or
+//! both.
 //!
 //! It is best effort, and never in the way: an answer hands its line to a queue that has a bound, and goes on. What finds the queue full,
 //! or the disk, is lost, and counted: `decision_log_written_count` and `decision_log_lost_count` of GetStatus add up to the decisions
 //! that should have a line. When some were lost, the next line that can be written says how many since the start.
+
+mod collector;
 
 use std::{
     fs::{File, OpenOptions},
@@ -20,6 +23,7 @@ use std::{
 
 use countersign_evaluator::Determining;
 use countersign_replica::Revision;
+use countersign_serve::telemetry::Collector;
 use serde_json::json;
 
 use crate::{check::Judgement, convert::decision_name};
@@ -33,20 +37,43 @@ const MAX_STATEMENTS: usize = 16;
 const LAST_LINES: Duration = Duration::from_secs(1);
 
 /// Where decisions are logged.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct LogConfig {
     /// Appended to; made if it is not there.
-    pub path: PathBuf,
+    pub path: Option<PathBuf>,
+    /// Sent to.
+    pub collector: Option<Collector>,
     /// One decision in so many, chosen by its id; 1 is all of them.
     pub one_in: NonZeroU32,
 }
 
-/// The file cannot be opened.
+impl LogConfig {
+    /// None where decisions are logged nowhere.
+    #[must_use]
+    pub fn of(
+        path: Option<PathBuf>,
+        collector: Option<Collector>,
+        one_in: NonZeroU32,
+    ) -> Option<Self> {
+        let is_any = path.is_some() || collector.is_some();
+        is_any.then_some(Self { path, collector, one_in })
+    }
+}
+
+/// Why decisions cannot be logged.
 #[derive(Debug, thiserror::Error)]
-#[error("the decision log `{}` cannot be written: {error}", path.display())]
-pub struct LogError {
-    path: PathBuf,
-    error: io::Error,
+pub enum LogError {
+    /// The file cannot be opened.
+    #[error("the decision log `{}` cannot be written: {error}", path.display())]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// The system's word.
+        error: io::Error,
+    },
+    /// There is no thread or no runtime to send them.
+    #[error("decisions cannot be sent to the collector: {0}")]
+    Collector(io::Error),
 }
 
 /// One decision.
@@ -75,8 +102,14 @@ pub struct Line {
 pub struct DecisionLog(Option<Arc<Open>>);
 
 struct Open {
-    queue: SyncSender<Message>,
     one_in: NonZeroU32,
+    file: Option<Sink>,
+    collector: Option<Sink>,
+}
+
+/// One place where decisions go, on a thread of its own.
+struct Sink {
+    queue: SyncSender<Message>,
     counts: Arc<Counts>,
 }
 
@@ -87,7 +120,7 @@ struct Counts {
 }
 
 enum Message {
-    Line(Box<Line>),
+    Line(Arc<Line>),
     /// Answered when everything before it has been dealt with.
     Ended(SyncSender<()>),
 }
@@ -98,17 +131,11 @@ impl DecisionLog {
     /// # Errors
     /// When the file cannot be opened, or there is no thread to write it.
     pub fn open(config: &LogConfig) -> Result<Self, LogError> {
-        let LogConfig { path, one_in } = config;
-        let failed = |error| LogError { path: path.clone(), error };
-        let file = append(path).map_err(failed)?;
-        let (queue, messages) = sync_channel(WAITING);
-        let counts = Arc::<Counts>::default();
-        let own = Arc::clone(&counts);
-        thread::Builder::new()
-            .name("decision-log".to_owned())
-            .spawn(move || Writer::new(file, own).work(&messages))
-            .map_err(failed)?;
-        Ok(Self(Some(Arc::new(Open { queue, one_in: *one_in, counts }))))
+        let LogConfig { path, collector, one_in } = config;
+        let file = path.as_deref().map(Sink::of_file).transpose()?;
+        let collector = collector.as_ref().map(collector::sink).transpose();
+        let collector = collector.map_err(LogError::Collector)?;
+        Ok(Self(Some(Arc::new(Open { one_in: *one_in, file, collector }))))
     }
 
     /// Logs a decision, if it is one of those that are.
@@ -117,18 +144,25 @@ impl DecisionLog {
         if !is_chosen(decision_id, open.one_in) {
             return;
         }
-        match open.queue.try_send(Message::Line(Box::new(line()))) {
-            Ok(()) => {}
-            Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) => {
-                open.counts.lost.fetch_add(1, Ordering::Relaxed);
-            }
+        let line = Arc::new(line());
+        for sink in open.sinks() {
+            sink.hand(Arc::clone(&line));
         }
     }
 
     /// Lines written and lost since the start.
     pub fn counts(&self) -> (u64, u64) {
-        let Some(open) = &self.0 else { return (0, 0) };
-        let Counts { written, lost } = &*open.counts;
+        self.counts_of(|open| open.file.as_ref())
+    }
+
+    /// Decisions that the collector took, and that it did not, since the start.
+    pub fn sent_counts(&self) -> (u64, u64) {
+        self.counts_of(|open| open.collector.as_ref())
+    }
+
+    fn counts_of(&self, sink: impl FnOnce(&Open) -> Option<&Sink>) -> (u64, u64) {
+        let Some(sink) = self.0.as_deref().and_then(sink) else { return (0, 0) };
+        let Counts { written, lost } = &*sink.counts;
         (written.load(Ordering::Relaxed), lost.load(Ordering::Relaxed))
     }
 
@@ -136,14 +170,76 @@ impl DecisionLog {
     pub async fn end(&self) {
         let Some(open) = self.0.clone() else { return };
         let waited = tokio::task::spawn_blocking(move || {
-            let (ended, end) = sync_channel(1);
-            let _ = open.queue.try_send(Message::Ended(ended));
-            end.recv_timeout(LAST_LINES).is_ok()
+            let asked = open.sinks().map(|sink| {
+                let (ended, end) = sync_channel(1);
+                let _ = sink.queue.try_send(Message::Ended(ended));
+                end
+            });
+            let asked: Vec<_> = asked.collect();
+            asked.iter().all(|end| end.recv_timeout(LAST_LINES).is_ok())
         });
         if !waited.await.unwrap_or(false) {
             tracing::warn!("the decision log's last lines were not written in time");
         }
     }
+}
+
+impl Open {
+    fn sinks(&self) -> impl Iterator<Item = &Sink> {
+        self.file.iter().chain(&self.collector)
+    }
+}
+
+impl Sink {
+    /// Whatever `work` does with what comes.
+    fn new(
+        name: &str,
+        work: impl FnOnce(Receiver<Message>, Arc<Counts>) + Send + 'static,
+    ) -> io::Result<Self> {
+        let (queue, messages) = sync_channel(WAITING);
+        let counts = Arc::<Counts>::default();
+        let own = Arc::clone(&counts);
+        thread::Builder::new().name(name.to_owned()).spawn(move || work(messages, own))?;
+        Ok(Self { queue, counts })
+    }
+
+    fn of_file(path: &Path) -> Result<Self, LogError> {
+        let failed = |error| LogError::File { path: path.to_owned(), error };
+        let file = append(path).map_err(failed)?;
+        let work = |messages, counts| Writer::new(file, counts).work(&messages);
+        Self::new("decision-log", work).map_err(failed)
+    }
+
+    fn hand(&self, line: Arc<Line>) {
+        match self.queue.try_send(Message::Line(line)) {
+            Ok(()) => {}
+            Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) => self.counts.add(0, 1),
+        }
+    }
+}
+
+impl Counts {
+    fn add(&self, written: usize, lost: usize) {
+        let number = |count: usize| u64::try_from(count).unwrap_or(u64::MAX);
+        self.written.fetch_add(number(written), Ordering::Relaxed);
+        self.lost.fetch_add(number(lost), Ordering::Relaxed);
+    }
+}
+
+/// Decisions, and who waits until they are dealt with.
+type Batch = (Vec<Arc<Line>>, Vec<SyncSender<()>>);
+
+/// What has come, at least one message; none when nobody can log any more.
+fn batch(messages: &Receiver<Message>) -> Option<Batch> {
+    let (mut lines, mut ended) = (Vec::new(), Vec::new());
+    let first = messages.recv().ok()?;
+    for message in [first].into_iter().chain(messages.try_iter()).take(BATCH) {
+        match message {
+            Message::Line(line) => lines.push(line),
+            Message::Ended(answer) => ended.push(answer),
+        }
+    }
+    Some((lines, ended))
 }
 
 /// A decision's id is random, so this is a fair choice, and whoever has an id can tell whether it has a line.
@@ -180,15 +276,7 @@ impl<W: Write> Writer<W> {
 
     /// Until nobody can log any more.
     fn work(mut self, messages: &Receiver<Message>) {
-        while let Ok(first) = messages.recv() {
-            let mut lines = Vec::new();
-            let mut ended = Vec::new();
-            for message in [first].into_iter().chain(messages.try_iter()).take(BATCH) {
-                match message {
-                    Message::Line(line) => lines.push(line),
-                    Message::Ended(answer) => ended.push(answer),
-                }
-            }
+        while let Some((lines, ended)) = batch(messages) {
             self.write(&lines);
             for answer in ended {
                 let _ = answer.try_send(());
@@ -196,7 +284,7 @@ impl<W: Write> Writer<W> {
         }
     }
 
-    fn write(&mut self, lines: &[Box<Line>]) {
+    fn write(&mut self, lines: &[Arc<Line>]) {
         let (mut bytes, mut others) = (Vec::new(), 0);
         if self.is_torn {
             bytes.push(b'\n');
@@ -216,7 +304,7 @@ impl<W: Write> Writer<W> {
         let done = bytes.get(..taken).unwrap_or(&bytes);
         let ended = done.iter().filter(|byte| **byte == b'\n').count();
         let written = ended.saturating_sub(others).min(lines.len());
-        self.count(written, lines.len() - written);
+        self.counts.add(written, lines.len() - written);
         self.is_torn = match done.last() {
             None => self.is_torn,
             Some(byte) => *byte != b'\n',
@@ -226,12 +314,6 @@ impl<W: Write> Writer<W> {
             self.told_lost = lost;
         }
         self.tell(error);
-    }
-
-    fn count(&self, written: usize, lost: usize) {
-        let number = |count: usize| u64::try_from(count).unwrap_or(u64::MAX);
-        self.counts.written.fetch_add(number(written), Ordering::Relaxed);
-        self.counts.lost.fetch_add(number(lost), Ordering::Relaxed);
     }
 
     /// Once when it begins, and once when it ends.
@@ -290,139 +372,4 @@ fn rendered(line: &Line) -> String {
 }
 
 #[cfg(test)]
-mod tests {
-    use countersign_proto::decision::v1::DecisionReason;
-
-    use super::*;
-
-    fn line(number: u64) -> Box<Line> {
-        Box::new(Line {
-            at: SystemTime::UNIX_EPOCH,
-            decision_id: format!("d-{number:016x}"),
-            caller: "c".into(),
-            principal: "p\n\"".into(),
-            action: "orders:Get".into(),
-            resource: "*".into(),
-            judgement: Judgement::denied(DecisionReason::PrincipalNotFound, "nobody"),
-            revision: "aaaa:1".parse().unwrap(),
-        })
-    }
-
-    /// A disk that has room for so many bytes.
-    struct Disk {
-        content: Vec<u8>,
-        room: usize,
-    }
-
-    impl Write for &mut Disk {
-        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-            let taken = bytes.len().min(self.room);
-            if taken == 0 {
-                return Err(io::ErrorKind::StorageFull.into());
-            }
-            self.content.extend(&bytes[..taken]);
-            self.room -= taken;
-            Ok(taken)
-        }
-
-        fn flush(&mut self) -> io::Result<()> {
-            Ok(())
-        }
-    }
-
-    fn parsed(content: &[u8]) -> Vec<Result<serde_json::Value, serde_json::Error>> {
-        let text = String::from_utf8(content.to_vec()).unwrap();
-        text.lines().map(serde_json::from_str).collect()
-    }
-
-    /// Wherever the disk becomes full, written and lost add up, and the file says the same.
-    #[test]
-    fn what_is_lost_is_counted() {
-        let whole = rendered(&line(0)).len() + 1;
-        for room in 0..=4 * whole {
-            let mut disk = Disk { content: Vec::new(), room };
-            let counts = Arc::<Counts>::default();
-            let mut writer = Writer::new(&mut disk, Arc::clone(&counts));
-            writer.write(&[line(0), line(1), line(2)]);
-            let first = counts.lost.load(Ordering::Relaxed);
-            writer.file.room = 100_000;
-            writer.write(&[line(3)]);
-            writer.write(&[line(4)]);
-            let (written, lost) =
-                (counts.written.load(Ordering::Relaxed), counts.lost.load(Ordering::Relaxed));
-            assert_eq!((written + lost, lost), (5, first), "{room}");
-            assert_eq!(lost, 3 - u64::try_from(room / whole).unwrap().min(3), "{room}");
-            let lines: Vec<_> = parsed(&disk.content).into_iter().flatten().collect();
-            let decisions = lines.iter().filter(|line| line.get("decision_id").is_some()).count();
-            let told = lines.iter().find_map(|line| line.get("lost_count")?.as_u64());
-            // A line that lacks its end alone can be read, and counts as lost: it had no end when it was lost.
-            let unended = usize::from(room < 3 * whole && room % whole == whole - 1);
-            assert_eq!(decisions - unended, usize::try_from(written).unwrap(), "{room}");
-            assert_eq!(told, (lost > 0).then_some(lost), "{room}");
-        }
-    }
-
-    #[test]
-    fn a_line() {
-        let line = parsed(rendered(&line(7)).as_bytes()).remove(0).unwrap();
-        let expected = json!({
-            "time": "1970-01-01T00:00:00Z",
-            "decision_id": "d-0000000000000007",
-            "decision": "DECISION_IMPLICIT_DENY",
-            "reason": "DECISION_REASON_PRINCIPAL_NOT_FOUND",
-            "caller": "c",
-            "principal": "p\n\"",
-            "action": "orders:Get",
-            "resource": "*",
-            "statements": [],
-            "statement_count": 0,
-            "revision": "aaaa:1",
-        });
-        assert_eq!(line, expected);
-    }
-
-    #[test]
-    fn one_in_so_many() {
-        fn check(decision_id: &str, one_in: u32, expected: bool) {
-            let one_in = NonZeroU32::new(one_in).unwrap();
-            assert_eq!(is_chosen(decision_id, one_in), expected, "{decision_id} {one_in}");
-        }
-        check("d-0000000000000000", 10, true);
-        check("d-0000000000000009", 10, false);
-        check("d-000000000000000a", 10, true);
-        check("d-ffffffffffffffff", 1, true);
-        check("odd", 10, true);
-    }
-
-    #[tokio::test]
-    async fn it_is_written_before_the_end() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("decisions");
-        let config = LogConfig { path: path.clone(), one_in: NonZeroU32::MIN };
-        for expected in [20, 40] {
-            let log = DecisionLog::open(&config).unwrap();
-            for number in 0..20 {
-                log.record(&format!("d-{number:016x}"), || *line(number));
-            }
-            log.end().await;
-            assert_eq!(log.counts(), (20, 0));
-            let lines = parsed(&std::fs::read(&path).unwrap());
-            assert_eq!(lines.iter().filter(|line| line.is_ok()).count(), expected);
-        }
-        let nowhere = LogConfig { path: folder.path().join("no/such"), ..config };
-        let refused = DecisionLog::open(&nowhere).err().unwrap().to_string();
-        assert!(refused.contains("no/such"), "{refused}");
-    }
-
-    /// Nobody writes: what does not fit is counted, and nobody waits.
-    #[test]
-    fn a_full_queue_loses_and_counts() {
-        let (queue, _messages) = sync_channel(3);
-        let counts = Arc::default();
-        let log = DecisionLog(Some(Arc::new(Open { queue, one_in: NonZeroU32::MIN, counts })));
-        for number in 0..10 {
-            log.record(&format!("d-{number:016x}"), || *line(number));
-        }
-        assert_eq!(log.counts(), (0, 7));
-    }
-}
+mod tests;

@@ -53,6 +53,17 @@ pub fn read(metrics: &Metrics, replica: &Replica, log: &DecisionLog) {
     metrics.read_counter("decision_log_written", "Decisions that the log has", move || {
         Some(written.counts().0 as f64)
     });
+    let (sent, unsent) = (log.clone(), log.clone());
+    metrics.read_counter(
+        "decision_log_sent",
+        "Decisions that the collector has, as log records",
+        move || Some(sent.sent_counts().0 as f64),
+    );
+    metrics.read_counter(
+        "decision_log_unsent",
+        "Decisions that the collector did not take, or did not say that it took",
+        move || Some(unsent.sent_counts().1 as f64),
+    );
     metrics.read_counter("decision_log_lost", "Decisions that the log could not take", move || {
         Some(lost.counts().1 as f64)
     });

@@ -42,6 +42,10 @@ pub const TABLE: &[Setting] = &[
         "FILE",
         "Append every decision to this file, one JSON object a line",
     ),
+    Setting::switch(
+        "decision-log-otlp",
+        "Send every decision to the collector of otlp-endpoint too, as a log record",
+    ),
     Setting::one("decision-log-one-in", "NUMBER", "Of so many decisions, one is logged").or("1"),
     Setting::one(
         "envoy-mapping",
@@ -78,7 +82,15 @@ pub fn configure(settings: &Settings, common: &Common) -> Result<Config, Ended> 
     config.max_staleness = max_staleness(settings)?;
     let one_in: NonZeroU32 = settings.required_parsed("decision-log-one-in")?;
     config.metrics = common.metrics.clone();
-    config.decision_log = settings.path("decision-log").map(|path| LogConfig { path, one_in });
+    let collector = match (settings.is_on("decision-log-otlp"), &common.collector) {
+        (true, None) => {
+            let said = "set `otlp-endpoint` too: it says where the collector is";
+            return Err(settings.wrong("decision-log-otlp", said).into());
+        }
+        (true, Some(collector)) => Some(collector.clone()),
+        (false, Some(_) | None) => None,
+    };
+    config.decision_log = LogConfig::of(settings.path("decision-log"), collector, one_in);
     Ok(config)
 }
 

@@ -1,4 +1,4 @@
-//! A stand-in for an OpenTelemetry collector: takes traces and metrics by OTLP over gRPC, and keeps them.
+//! A stand-in for an OpenTelemetry collector: takes traces, metrics and logs by OTLP over gRPC, and keeps them.
 
 use std::{
     collections::HashSet,
@@ -8,6 +8,10 @@ use std::{
 
 use opentelemetry_proto::tonic::{
     collector::{
+        logs::v1::{
+            ExportLogsServiceRequest, ExportLogsServiceResponse,
+            logs_service_server::{LogsService, LogsServiceServer},
+        },
         metrics::v1::{
             ExportMetricsServiceRequest, ExportMetricsServiceResponse,
             metrics_service_server::{MetricsService, MetricsServiceServer},
@@ -37,6 +41,8 @@ pub struct Collected {
     pub spans: Vec<(String, Span)>,
     /// The names of metrics.
     pub metrics: HashSet<String>,
+    /// Log records: the name of each one's event, and its body.
+    pub logs: Vec<(String, String)>,
 }
 
 #[tonic::async_trait]
@@ -74,6 +80,20 @@ impl MetricsService for Collector {
     }
 }
 
+#[tonic::async_trait]
+impl LogsService for Collector {
+    async fn export(
+        &self,
+        request: Request<ExportLogsServiceRequest>,
+    ) -> Result<Response<ExportLogsServiceResponse>, Status> {
+        let scopes = request.into_inner().resource_logs.into_iter().flat_map(|own| own.scope_logs);
+        let records = scopes.flat_map(|scope| scope.log_records);
+        let logs = records.map(|record| (record.event_name, format!("{:?}", record.body)));
+        self.collected().logs.extend(logs);
+        Ok(Response::new(Default::default()))
+    }
+}
+
 impl Collector {
     /// It listens, on loopback in clear, at the origin beside it.
     ///
@@ -86,6 +106,7 @@ impl Collector {
         let serving = Server::builder()
             .add_service(TraceServiceServer::new(collector.clone()))
             .add_service(MetricsServiceServer::new(collector.clone()))
+            .add_service(LogsServiceServer::new(collector.clone()))
             .serve_with_incoming(TcpListenerStream::new(listener));
         tokio::spawn(serving);
         (collector, origin)

@@ -66,7 +66,7 @@ pub fn decision(args: DecisionArgs) -> Result<(), Failed> {
             Config::new(ISSUER, args.store, ServiceCredential::new(&secret), identities);
         config.snapshot_dir = args.snapshot_dir;
         config.decision_log =
-            args.decision_log.map(|path| LogConfig { path, one_in: std::num::NonZeroU32::MIN });
+            LogConfig::of(args.decision_log, None, std::num::NonZeroU32::MIN);
         let running =
             args.collector.map(|origin| telemetry::start(origin, &config.metrics)).transpose()?;
         let scraped = telemetry::scrape(config.metrics.clone(), running.is_some());

@@ -21,7 +21,7 @@ use crate::{
     memory,
     settings::{self, Setting, Settings, SettingsError},
     shutdown::{self, signal},
-    telemetry::{self, LogFormat, Metrics, Otlp, process},
+    telemetry::{self, Collector, LogFormat, Metrics, Otlp, process},
     tls::{self, ClientCertificates, Part, Tls, TlsError, TlsFiles, TlsSettings, TrustDomain},
 };
 
@@ -129,6 +129,8 @@ pub struct Common {
     pub trust_domain: TrustDomain,
     /// Where all of it counts.
     pub metrics: Metrics,
+    /// Where telemetry is sent; none where that was not said.
+    pub collector: Option<Collector>,
     insecure_plaintext: bool,
     is_described: bool,
     health_listen: Option<SocketAddr>,
@@ -201,7 +203,7 @@ impl Ended {
 }
 
 impl Common {
-    fn read(settings: &Settings, part: Part) -> Result<Self, Ended> {
+    fn read(settings: &Settings, program: &Program) -> Result<Self, Ended> {
         let clients = match settings.required("client-certificates")? {
             "optional" => ClientCertificates::Optional,
             "required" => ClientCertificates::Required,
@@ -221,7 +223,7 @@ impl Common {
                 key: settings.required("tls-key")?.into(),
                 ca: Some(settings.required("tls-ca")?.into()),
             },
-            identity: Some((trust_domain.clone(), part)),
+            identity: Some((trust_domain.clone(), program.part)),
             names: settings.all("tls-name").to_vec(),
             clients,
         })?;
@@ -230,11 +232,13 @@ impl Common {
         let metrics = Metrics::default();
         process::read(&metrics);
         process::read_certificate(&metrics, &tls);
+        let collector = collector(settings, program.name, listen)?;
         Ok(Self {
             listen,
             tls,
             trust_domain,
             metrics,
+            collector,
             insecure_plaintext,
             is_described,
             health_listen,
@@ -264,6 +268,25 @@ impl Common {
         }
         Probe::encrypted(address, program.part, self.tls.clone(), program.service_name)
     }
+}
+
+fn collector(
+    settings: &Settings,
+    name: &'static str,
+    listen: SocketAddr,
+) -> Result<Option<Collector>, Ended> {
+    let Some(endpoint) = settings.text("otlp-endpoint").map(str::to_owned) else {
+        return Ok(None);
+    };
+    let ca = settings.path("otlp-ca").or_else(|| settings.path("tls-ca"));
+    let trust = match ca {
+        Some(ca) => Trust::Name(Arc::new(tls::trusting(&ca)?)),
+        None => Trust::Nobody,
+    };
+    dial::check(&endpoint, &trust).map_err(|error| settings.wrong("otlp-endpoint", error))?;
+    let connect =
+        move || dial::channel(&endpoint, trust.clone()).map_err(|error| error.to_string());
+    Ok(Some(Collector::new(connect, name, format!("{listen}-{}", std::process::id()))))
 }
 
 impl Program {
@@ -307,7 +330,7 @@ impl Program {
             print!("{}", settings.print());
             return Ok(());
         }
-        let common = Common::read(&settings, self.part)?;
+        let common = Common::read(&settings, &self)?;
         if flags.get_flag(PROBE) {
             let probe = common.probe(common.listen, &self);
             return on_runtime(probe.ask(Duration::from_secs(2)))?.map_err(Ended::failed);
@@ -353,21 +376,8 @@ impl Program {
             return Err(settings.wrong("trace-share", "give a number from 0 to 1").into());
         }
         let every: NonZeroU16 = settings.required_parsed("metrics-every")?;
-        let Some(endpoint) = settings.text("otlp-endpoint").map(str::to_owned) else {
-            return Ok(None);
-        };
-        let ca = settings.path("otlp-ca").or_else(|| settings.path("tls-ca"));
-        let trust = match ca {
-            Some(ca) => Trust::Name(Arc::new(tls::trusting(&ca)?)),
-            None => Trust::Nobody,
-        };
-        dial::check(&endpoint, &trust).map_err(|error| settings.wrong("otlp-endpoint", error))?;
-        Ok(Some(Otlp {
-            connect: Box::new(move || {
-                dial::channel(&endpoint, trust).map_err(|error| error.to_string())
-            }),
-            service_name: self.name,
-            instance: format!("{}-{}", common.listen, std::process::id()),
+        Ok(common.collector.clone().map(|collector| Otlp {
+            collector,
             share,
             metrics: common.metrics.clone(),
             every: Duration::from_secs(every.get().into()),

@@ -1,7 +1,9 @@
-//! What a process tells about itself: logs, to standard error; metrics, on a page and by OTLP; traces, by OTLP.
+//! What a process tells about itself: logs, to standard error; metrics, on a page and by OTLP; traces, by OTLP; and records that a service
+//! wants to send to the same collector ([`Collector`]).
 //!
 //! A log line is one line an event, so that standard output stays for results. Inside a call that is traced it has the trace's id.
 
+mod collector;
 mod metrics;
 mod observe;
 mod otlp;
@@ -13,6 +15,7 @@ use tracing_subscriber::{
     EnvFilter, Layer, filter, fmt, layer::SubscriberExt, util::SubscriberInitExt,
 };
 
+pub use collector::{Collector, Event, NotTaken, Records};
 pub use metrics::{Calls, Metrics};
 pub(crate) use observe::Observe;
 pub use observe::{Observed, Traced};

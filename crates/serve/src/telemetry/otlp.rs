@@ -7,7 +7,7 @@ use std::{
     fmt,
     sync::mpsc,
     thread,
-    time::{Duration, SystemTime, UNIX_EPOCH},
+    time::{Duration, SystemTime},
 };
 
 use opentelemetry::{KeyValue, trace::TracerProvider};
@@ -16,7 +16,7 @@ use opentelemetry_proto::tonic::{
     collector::metrics::v1::{
         ExportMetricsServiceRequest, metrics_service_client::MetricsServiceClient,
     },
-    common::v1::{AnyValue, InstrumentationScope, KeyValue as Attribute, any_value::Value},
+    common::v1::InstrumentationScope,
     metrics::v1::{ResourceMetrics, ScopeMetrics},
     resource::v1::Resource as ProtoResource,
 };
@@ -27,39 +27,23 @@ use opentelemetry_sdk::{
 use tokio::sync::oneshot;
 use tonic::transport::Channel;
 
-use super::{Metrics, TelemetryError, page, trace};
+use super::{
+    Collector, Metrics, TelemetryError,
+    collector::{PATIENCE, SCOPE, nanoseconds},
+    page, trace,
+};
 
-/// What the instrumentation calls itself.
-const SCOPE: &str = "countersign";
-/// How long is waited for the collector at the end.
-const AT_THE_END: Duration = Duration::from_secs(3);
-
-/// Where to send it, and as whom.
+/// Where to send it, and what.
+#[derive(Debug)]
 pub struct Otlp {
-    /// Makes the channel to the collector. It is called on the runtime that will send.
-    pub connect: Box<dyn FnOnce() -> Result<Channel, String> + Send>,
-    /// `service.name`.
-    pub service_name: &'static str,
-    /// `service.instance.id`.
-    pub instance: String,
+    /// To whom.
+    pub collector: Collector,
     /// Of the calls that say nothing of a trace, so many begin one: between 0 and 1.
     pub share: f64,
     /// What is sent from time to time.
     pub metrics: Metrics,
     /// How often metrics are sent.
     pub every: Duration,
-}
-
-impl fmt::Debug for Otlp {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { connect: _, service_name, instance, share, metrics: _, every } = self;
-        f.debug_struct("Otlp")
-            .field("service_name", service_name)
-            .field("instance", instance)
-            .field("share", share)
-            .field("every", every)
-            .finish_non_exhaustive()
-    }
 }
 
 /// What is running, until it is ended. Without OTLP that is nothing.
@@ -75,7 +59,7 @@ struct Sender {
 
 impl Otlp {
     pub(super) fn start(self) -> Result<Running, TelemetryError> {
-        let Self { connect, service_name, instance, share, metrics, every } = self;
+        let Self { collector, share, metrics, every } = self;
         let (end, ending) = oneshot::channel();
         let (started, starting) = mpsc::channel();
         let failed = |error: &dyn fmt::Display| TelemetryError::Otlp(error.to_string());
@@ -83,10 +67,10 @@ impl Otlp {
             .enable_all()
             .build()
             .map_err(|error| failed(&error))?;
-        let named = instance.clone();
+        let own = collector.clone();
         let work = move || {
             runtime.block_on(async move {
-                let channel = connect().and_then(|channel| {
+                let channel = own.channel().and_then(|channel| {
                     let exporter = SpanExporter::builder()
                         .with_tonic()
                         .with_channel(channel.clone())
@@ -104,8 +88,7 @@ impl Otlp {
                         return;
                     }
                 };
-                let resource = resource(service_name, &named);
-                send_metrics(channel, resource, &metrics, every, ending).await;
+                send_metrics(channel, own.resource(), &metrics, every, ending).await;
             });
         };
         let thread = thread::Builder::new()
@@ -118,9 +101,9 @@ impl Otlp {
             Err(error) => return Err(failed(&error)),
         };
         let resource = Resource::builder_empty()
-            .with_service_name(service_name)
+            .with_service_name(collector.service_name())
             .with_attribute(KeyValue::new("service.namespace", SCOPE))
-            .with_attribute(KeyValue::new("service.instance.id", instance))
+            .with_attribute(KeyValue::new("service.instance.id", collector.instance().to_owned()))
             .build();
         let traces = SdkTracerProvider::builder()
             .with_resource(resource)
@@ -139,7 +122,7 @@ impl Running {
     /// Sends what is still to be sent, for at most some seconds. It blocks.
     pub fn end(self) {
         let Some(Sender { traces, end, thread }) = self.0 else { return };
-        if let Err(error) = traces.shutdown_with_timeout(AT_THE_END) {
+        if let Err(error) = traces.shutdown_with_timeout(PATIENCE) {
             tracing::warn!(%error, "the last traces were not sent");
         }
         drop(end);
@@ -156,14 +139,14 @@ async fn send_metrics(
     mut ending: oneshot::Receiver<()>,
 ) {
     let mut client = MetricsServiceClient::new(channel);
-    let began = nanoseconds();
+    let began = nanoseconds(SystemTime::now());
     let mut is_away = false;
     loop {
         let is_last = tokio::select! {
             _ = &mut ending => true,
             () = tokio::time::sleep(every) => false,
         };
-        let metrics = page::read(&metrics.page(), began, nanoseconds());
+        let metrics = page::read(&metrics.page(), began, nanoseconds(SystemTime::now()));
         let scope =
             InstrumentationScope { name: SCOPE.to_owned(), ..InstrumentationScope::default() };
         let request = ExportMetricsServiceRequest {
@@ -177,7 +160,7 @@ async fn send_metrics(
                 schema_url: String::new(),
             }],
         };
-        let sent = tokio::time::timeout(AT_THE_END, client.export(request)).await;
+        let sent = tokio::time::timeout(PATIENCE, client.export(request)).await;
         // Said once, not at each time.
         match sent {
             Ok(Ok(_)) => is_away = false,
@@ -195,26 +178,4 @@ async fn send_metrics(
             return;
         }
     }
-}
-
-fn resource(service_name: &str, instance: &str) -> ProtoResource {
-    let attribute = |key: &str, value: &str| Attribute {
-        key: key.to_owned(),
-        value: Some(AnyValue { value: Some(Value::StringValue(value.to_owned())) }),
-        ..Attribute::default()
-    };
-    ProtoResource {
-        attributes: vec![
-            attribute("service.name", service_name),
-            attribute("service.namespace", SCOPE),
-            attribute("service.instance.id", instance),
-        ],
-        ..ProtoResource::default()
-    }
-}
-
-/// Since 1970; 0 on a machine that thinks it is before.
-fn nanoseconds() -> u64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(since.as_nanos()).unwrap_or(u64::MAX)
 }

@@ -8,7 +8,7 @@ use countersign_policy::arn::AccountId;
 use countersign_policy_store::{EtcdPlace, Place, QuotaSetting};
 use countersign_serve::{
     dial::{self, DialError, Trust},
-    telemetry::{Metrics, Otlp},
+    telemetry::{Collector, Metrics, Otlp},
 };
 
 use super::{DEFAULT_DATA_DIR, LogArgs, region};
@@ -113,8 +113,11 @@ pub struct UpArgs {
     /// The decision service appends every decision to this file, one JSON object a line
     #[arg(long, value_name = "FILE")]
     pub decision_log: Option<PathBuf>,
+    /// The decision service sends every decision to the collector too, as a log record
+    #[arg(long, requires = "otlp_endpoint")]
+    pub decision_log_otlp: bool,
     /// One decision in so many is logged
-    #[arg(long, value_name = "NUMBER", default_value = "1", requires = "decision_log")]
+    #[arg(long, value_name = "NUMBER", default_value = "1")]
     pub decision_log_one_in: NonZeroU32,
     /// Traces and metrics.
     #[command(flatten)]
@@ -139,20 +142,26 @@ pub struct TelemetryArgs {
 }
 
 impl TelemetryArgs {
+    /// To whom everything is sent, if to anybody.
+    ///
+    /// # Errors
+    /// When the collector's address is none, or would be called in clear over a network.
+    pub fn collector(&self) -> Result<Option<Collector>, DialError> {
+        let Some(endpoint) = &self.otlp_endpoint else { return Ok(None) };
+        dial::check(endpoint, &Trust::Nobody)?;
+        let endpoint = endpoint.clone();
+        let connect =
+            move || dial::channel(&endpoint, Trust::Nobody).map_err(|error| error.to_string());
+        Ok(Some(Collector::new(connect, "countersign", std::process::id().to_string())))
+    }
+
     /// What is to be sent, if anything.
     ///
     /// # Errors
     /// When the collector's address is none, or would be called in clear over a network.
     pub fn otlp(&self, metrics: &Metrics) -> Result<Option<Otlp>, DialError> {
-        let Some(endpoint) = &self.otlp_endpoint else { return Ok(None) };
-        dial::check(endpoint, &Trust::Nobody)?;
-        let endpoint = endpoint.clone();
-        Ok(Some(Otlp {
-            connect: Box::new(move || {
-                dial::channel(&endpoint, Trust::Nobody).map_err(|error| error.to_string())
-            }),
-            service_name: "countersign",
-            instance: std::process::id().to_string(),
+        Ok(self.collector()?.map(|collector| Otlp {
+            collector,
             share: self.trace_share,
             metrics: metrics.clone(),
             every: Duration::from_secs(self.metrics_every.into()),

@@ -479,6 +479,10 @@ pub async fn run(args: UpArgs) -> Exit {
 }
 
 async fn run_with(args: UpArgs, metrics: Metrics) -> Exit {
+    let collector = match args.telemetry.collector() {
+        Ok(collector) => collector.filter(|_| args.decision_log_otlp),
+        Err(error) => return Exit::bad_input(error),
+    };
     let place = match args.store.place() {
         Ok(place) => place,
         Err(error) => return Exit::bad_input(error),
@@ -517,9 +521,7 @@ async fn run_with(args: UpArgs, metrics: Metrics) -> Exit {
         anonymous_callers: args.anonymous_callers,
         snapshot_dir: args.snapshot_dir,
         max_staleness: args.max_staleness.map(Duration::from_secs),
-        decision_log: args
-            .decision_log
-            .map(|path| LogConfig { path, one_in: args.decision_log_one_in }),
+        decision_log: LogConfig::of(args.decision_log, collector, args.decision_log_one_in),
         metrics,
     };
     rotate_on_signal(options.rotation.demand());

@@ -12,8 +12,8 @@ use super::harness::{ORDER, OURS, System, assume, eventually, question};
 async fn every_decision_has_its_line() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("decisions");
-    let config = LogConfig { path: path.clone(), one_in: NonZeroU32::MIN };
-    let system = System::start_with(|of| of.decision_log = Some(config)).await;
+    let config = LogConfig::of(Some(path.clone()), None, NonZeroU32::MIN);
+    let system = System::start_with(|of| of.decision_log = config).await;
     let answer = system.authorize(question(system.token("App", "orders"))).await.unwrap();
     let alice = format!("arn:aws:iam::{OURS}:user/alice");
     let assumed = system.by_gateway(assume("countersign", &alice, "AIDAALICE", "App"));

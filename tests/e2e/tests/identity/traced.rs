@@ -33,6 +33,7 @@ async fn an_exchange_is_one_trace_through_all_services() {
     let system = Countersign::up(&[
         "--otlp-endpoint",
         &origin,
+        "--decision-log-otlp",
         "--metrics-every",
         "1",
         "--trace-share",
@@ -93,6 +94,17 @@ async fn an_exchange_is_one_trace_through_all_services() {
     collector
         .until(|collected| {
             metrics.iter().all(|name| collected.metrics.contains(*name)).then_some(())
+        })
+        .await;
+    // The decisions that let the worker assume the role are there too, each with its id.
+    collector
+        .until(|collected| {
+            let is_decision = |(name, body): &&(String, String)| {
+                name == "countersign.decision"
+                    && body.contains("sts:AssumeRole")
+                    && body.contains("decision_id")
+            };
+            (collected.logs.iter().filter(is_decision).count() >= 2).then_some(())
         })
         .await;
     let collected = collector.collected();
