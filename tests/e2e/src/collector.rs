@@ -116,7 +116,6 @@ impl Collector {
     ///
     /// # Panics
     /// When another thread panicked with it.
-    #[must_use]
     pub fn collected(&self) -> MutexGuard<'_, Collected> {
         self.0.lock().expect("nobody panics with it")
     }

@@ -65,8 +65,7 @@ pub fn decision(args: DecisionArgs) -> Result<(), Failed> {
         let mut config =
             Config::new(ISSUER, args.store, ServiceCredential::new(&secret), identities);
         config.snapshot_dir = args.snapshot_dir;
-        config.decision_log =
-            LogConfig::of(args.decision_log, None, std::num::NonZeroU32::MIN);
+        config.decision_log = LogConfig::of(args.decision_log, None, std::num::NonZeroU32::MIN);
         let running =
             args.collector.map(|origin| telemetry::start(origin, &config.metrics)).transpose()?;
         let scraped = telemetry::scrape(config.metrics.clone(), running.is_some());

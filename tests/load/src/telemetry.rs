@@ -44,7 +44,8 @@ const SHARE: f64 = 0.01;
 /// When it does not start.
 pub fn start(collector: String, metrics: &Metrics) -> Result<Running, Failed> {
     let connect = move || -> Result<Channel, String> {
-        let endpoint = Endpoint::from_shared(collector.clone()).map_err(|error| error.to_string())?;
+        let endpoint =
+            Endpoint::from_shared(collector.clone()).map_err(|error| error.to_string())?;
         Ok(endpoint.connect_lazy())
     };
     let otlp = Otlp {
