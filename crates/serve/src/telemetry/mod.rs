@@ -11,6 +11,7 @@ mod page;
 pub mod process;
 mod trace;
 
+use tracing::level_filters::LevelFilter;
 use tracing_subscriber::{
     EnvFilter, Layer, filter, fmt, layer::SubscriberExt, util::SubscriberInitExt,
 };
@@ -62,7 +63,9 @@ pub fn start_with(
     };
     let running = otlp.map(Otlp::start).transpose()?.unwrap_or_default();
     let traces = running.tracer().map(|tracer| {
-        let is_traced = filter::filter_fn(|meta| meta.target() == trace::TARGET);
+        // All of ours are at `info`: what libraries say below it is not even asked about.
+        let is_traced = filter::filter_fn(|meta| meta.target() == trace::TARGET)
+            .with_max_level_hint(LevelFilter::INFO);
         tracing_opentelemetry::layer()
             .with_tracer(tracer)
             .with_location(false)
