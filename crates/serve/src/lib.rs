@@ -9,6 +9,7 @@ pub mod fault;
 pub mod grpc;
 pub mod identity;
 pub mod incoming;
+pub mod limit;
 pub mod listener;
 pub mod memory;
 pub mod program;

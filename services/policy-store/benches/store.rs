@@ -35,8 +35,10 @@ const WRITERS: usize = 64;
 /// Followers that read nothing, and how many of them share a connection.
 const STUCK: usize = 1_000;
 const STREAMS: usize = 100;
+/// After so long what they are sent waits for them.
+const SETTLED: Duration = Duration::from_secs(5);
 /// After so long all of them have been let go.
-const LET_GO: Duration = Duration::from_secs(15);
+const LET_GO: Duration = Duration::from_secs(20);
 /// Of each of many writers.
 const TOGETHER: usize = 50;
 
@@ -55,10 +57,17 @@ async fn main() {
         measured.push(measure(*size, &mut report).await);
     }
     report.line("");
+    report
+        .line("| users | idle followers | memory of one | reads alone, p99: without, with them |");
+    report.line("| --: | --: | --: | --: |");
+    for (size, store) in &mut measured {
+        idle(*size, store, &mut report).await;
+    }
+    report.line("");
     report.line("| users | followers that read nothing | memory of one, at most | reads alone, p99: without, with them | let go, and told so |");
     report.line("| --: | --: | --: | --: | --: |");
-    for (size, store, without) in &mut measured {
-        stuck(*size, store, *without, &mut report).await;
+    for (size, store) in &mut measured {
+        stuck(*size, store, &mut report).await;
     }
     report.write(&sizes);
 }
@@ -86,8 +95,8 @@ impl Report {
              on loopback.\n\n{}\n\
              How to read it: *start* is until health says SERVING, with the folder as writing all those users left it. *Snapshot* is until a \
              new follower has decoded the last record. *Reads* are GetUser, all over the table, authorization included; *writes* are \
-             CreateUser. A *follower that reads nothing* has asked for the Watch and takes no message; its memory is what the whole process \
-             grew by, divided by their number.\n",
+             CreateUser. An *idle follower* has everything, and reads a heartbeat a second. A *follower that reads nothing* has asked for the Watch and takes no message; its memory is what the whole process \
+             grew by, divided by their number; reads *with them* begin once what they were sent waits for them.\n",
             sizes.join(" "),
             load.join(", "),
             self.0
@@ -99,7 +108,7 @@ impl Report {
     }
 }
 
-async fn measure(size: usize, report: &mut Report) -> (usize, TestStore, Duration) {
+async fn measure(size: usize, report: &mut Report) -> (usize, TestStore) {
     let mut store = TestStore::prepared(tempfile::tempdir().unwrap(), Place::DataFolder);
     store.run(ACCOUNT).await.unwrap();
     store.publish_key().await;
@@ -133,7 +142,7 @@ async fn measure(size: usize, report: &mut Report) -> (usize, TestStore, Duratio
         many.percentile(99),
     ));
     store.stop().await;
-    (size, store, alone.percentile(99))
+    (size, store)
 }
 
 fn request() -> WatchRequest {
@@ -157,12 +166,62 @@ async fn follow(store: &TestStore) -> usize {
     }
 }
 
+/// A thousand followers that hold everything and hear heartbeats, beside one who reads users.
+async fn idle(size: usize, store: &mut TestStore, report: &mut Report) {
+    store.run(ACCOUNT).await.unwrap();
+    let mut admin = store.admin().await;
+    // The ledger is counted once, whoever follows.
+    follow(store).await;
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    let written = admin.create_user(new_user(&format!("idle-{size}"))).await.unwrap();
+    let revision = written.into_inner().revision;
+    let without = reads(&admin, 1, READS, size).await.percentile(99);
+    let before = resident();
+    let mut following = JoinSet::new();
+    for _ in 0..STUCK / STREAMS {
+        let client = store.decision();
+        for _ in 0..STREAMS {
+            let start = WatchStart {
+                follower_name: "bench".to_owned(),
+                revision: revision.clone(),
+                ..Default::default()
+            };
+            let start = WatchRequest { request: Some(watch_request::Request::Start(start)) };
+            let requests = tokio_stream::StreamExt::chain(
+                tokio_stream::iter([start]),
+                tokio_stream::pending(),
+            );
+            let mut client = client.clone();
+            following.spawn(async move {
+                let mut events = client.watch(requests).await.unwrap().into_inner();
+                while let Ok(Some(event)) = events.message().await {
+                    assert!(
+                        !matches!(event.event, Some(watch_response::Event::SnapshotChunk(_))),
+                        "it has everything"
+                    );
+                }
+            });
+        }
+    }
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    let with = reads(&admin, 1, READS, size).await.percentile(99);
+    let grown = resident().saturating_sub(before);
+    report.line(&format!(
+        "| {size} | {STUCK} | {} KiB | {without:.2?}, {with:.2?} ({:.2} times) |",
+        grown / STUCK / 1024,
+        with.as_secs_f64() / without.as_secs_f64()
+    ));
+    following.abort_all();
+    store.stop().await;
+}
+
 /// A thousand followers that read nothing, beside one who reads users.
-async fn stuck(size: usize, store: &mut TestStore, without: Duration, report: &mut Report) {
+async fn stuck(size: usize, store: &mut TestStore, report: &mut Report) {
     store.run(ACCOUNT).await.unwrap();
     let admin = store.admin().await;
     // The ledger is counted once, whoever follows.
     follow(store).await;
+    let without = reads(&admin, 1, READS / 4, size).await.percentile(99);
     let before = resident();
     let began = Instant::now();
     let mut held = Vec::new();
@@ -177,7 +236,9 @@ async fn stuck(size: usize, store: &mut TestStore, without: Duration, report: &m
             held.push(client.watch(requests).await.unwrap().into_inner());
         }
     }
-    let with = reads(&admin, 1, READS / 10, size).await;
+    // Until what they are sent waits for them.
+    tokio::time::sleep(SETTLED).await;
+    let with = reads(&admin, 1, READS / 4, size).await;
     let grown = resident().saturating_sub(before);
     tokio::time::sleep(LET_GO.saturating_sub(began.elapsed())).await;
     // Each hears why it was let go, after what waited for it. All at once, since those of one connection share its window.

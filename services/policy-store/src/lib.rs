@@ -42,11 +42,13 @@ use countersign_serve::{
     Shutdown,
     authn::Authenticated,
     grpc::{GrpcServer, ServeError},
+    limit::Limit,
     listener::Listener,
 };
 use countersign_store::{Store, StoreError};
 use countersign_token::dpop::SeenProofs;
 use prost_types::Timestamp;
+use tower::Layer;
 
 pub use account::ADMINISTRATOR;
 use audit::trail::{self, Trail};
@@ -64,6 +66,9 @@ pub const SERVICE_NAME: &str = "countersign.policy.v1.PolicyStoreService";
 /// The name under which health knows whether there is room for writes. Reads go on without.
 pub const WRITES: &str = "countersign.policy.v1.PolicyStoreService/writes";
 
+/// Calls that are under way at once; what comes on top is told so. A disk or a cluster takes some thousand writes a second, so none of these
+/// waits for long.
+const CALLS: usize = 1_024;
 /// Spent proofs are looked through so often.
 const SWEEP: Duration = Duration::from_secs(300);
 /// The trail is looked after at least so often.
@@ -211,7 +216,8 @@ pub async fn serve_opened(
         seen_proofs: Arc::new(SeenProofs::new(authn::MAX_SEEN_PROOFS)),
     };
     let service = PolicyStoreServiceServer::new(policy_store);
-    server.routes().add_service(Authenticated::new(service, authenticator));
+    let door = Authenticated::new(service, authenticator);
+    server.routes().add_service(Limit::new(CALLS).layer(door));
     server.health().serving(&[SERVICE_NAME]).await;
 
     let resealing = tokio::spawn(reseal_all(store.clone(), sealer));

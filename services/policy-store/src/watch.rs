@@ -14,12 +14,15 @@ use std::{
 };
 
 use countersign_proto::policy::v1::{
-    RecordKind, WatchChange, WatchHeartbeat, WatchRequest, WatchResponse, WatchSnapshotChunk,
-    WatchStart, watch_request, watch_response,
+    Record, RecordKind, WatchChange, WatchHeartbeat, WatchRequest, WatchResponse,
+    WatchSnapshotChunk, WatchStart, watch_request, watch_response,
 };
 use countersign_serve::{Fault, Shutdown};
-use countersign_store::{Change, Revision, Store, StoreError, Write};
-use tokio::sync::mpsc::{self, error::SendTimeoutError};
+use countersign_store::{Change, Entry, Revision, Store, StoreError, Write};
+use tokio::sync::{
+    Semaphore,
+    mpsc::{self, error::SendTimeoutError},
+};
 use tokio_stream::{StreamExt, adapters::Chain, wrappers::ReceiverStream};
 use tonic::{Code, Status, Streaming};
 
@@ -36,8 +39,8 @@ const HEARTBEAT: Duration = Duration::from_secs(1);
 /// A follower that does not say what it wants is let go.
 const START: Duration = Duration::from_secs(10);
 /// Records of one chunk, and its bytes, to which one record of at most 64 KB may be added: a few chunks wait for each follower that is slow.
-const CHUNK_RECORDS: usize = 500;
-const CHUNK_BYTES: usize = 256 << 10;
+const CHUNK_RECORDS: usize = 256;
+const CHUNK_BYTES: usize = 128 << 10;
 const CHANGES: usize = 256;
 /// Events that wait for a follower, besides what HTTP/2 holds for it: 64 KiB by default.
 const WAITING: usize = 2;
@@ -51,8 +54,35 @@ pub struct Followers(Arc<Registry>);
 #[derive(Default)]
 struct Registry {
     next: AtomicU64,
+    turns: Turns,
     live: Mutex<HashMap<u64, Follower>>,
     ledger: Arc<Ledger>,
+}
+
+/// Snapshots that are read at the same moment: half of the cores at most, however many followers come at once, so that calls are answered
+/// meanwhile.
+struct Turns(Semaphore);
+
+impl Default for Turns {
+    fn default() -> Self {
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        Self(Semaphore::new((cores / 2).max(1)))
+    }
+}
+
+impl Turns {
+    /// The records of some entries, each with its size. Others have their turn first; this one takes a fraction of a millisecond.
+    async fn read(&self, entries: &[Entry]) -> Result<Vec<(Record, usize)>, Error> {
+        tokio::task::yield_now().await;
+        // It is never closed.
+        let _turn = self.0.acquire().await;
+        let mut records = Vec::with_capacity(entries.len());
+        for Entry { key, value, version } in entries {
+            let record = layout::record(key, value, *version)?;
+            records.extend(record.map(|record| (record, value.len())));
+        }
+        Ok(records)
+    }
 }
 
 struct Follower {
@@ -290,7 +320,7 @@ async fn send_all(
     let mut head = store.watch_head();
     let mut reached = match resume(store, start) {
         Some(number) => number,
-        None => snapshot(store, kinds, out).await?,
+        None => snapshot(feed, kinds, out).await?,
     };
     loop {
         match store.changes_since(reached, CHANGES).await {
@@ -303,7 +333,7 @@ async fn send_all(
             }
             // The log has moved on, or the follower is of another future: begin again.
             Err(StoreError::TooOld { .. } | StoreError::Ahead { .. }) => {
-                reached = snapshot(store, kinds, out).await?;
+                reached = snapshot(feed, kinds, out).await?;
             }
             Err(error) => return Err(error.into()),
         }
@@ -325,9 +355,9 @@ fn resume(store: &dyn Store, start: &WatchStart) -> Option<u64> {
 }
 
 /// Sends everything as it stands; a follower that is slow holds no more of it in memory than what waits for it.
-async fn snapshot(store: &dyn Store, kinds: &[RecordKind], out: &Out) -> Result<u64, Ended> {
+async fn snapshot(feed: &Feed, kinds: &[RecordKind], out: &Out) -> Result<u64, Ended> {
     loop {
-        match snapshot_once(store, kinds, out).await {
+        match snapshot_once(feed, kinds, out).await {
             // The revision went while it was read; the next chunk that is `first` begins anew.
             Err(Ended::Failed(Error::Store(StoreError::TooOld { .. }))) => {}
             sent => return sent,
@@ -335,7 +365,8 @@ async fn snapshot(store: &dyn Store, kinds: &[RecordKind], out: &Out) -> Result<
     }
 }
 
-async fn snapshot_once(store: &dyn Store, kinds: &[RecordKind], out: &Out) -> Result<u64, Ended> {
+async fn snapshot_once(feed: &Feed, kinds: &[RecordKind], out: &Out) -> Result<u64, Ended> {
+    let store = feed.store.as_ref();
     let prefixes = kinds.iter().filter_map(|kind| layout::prefix(*kind));
     let prefixes = prefixes.map(|prefix| prefix.as_bytes().to_vec()).collect();
     let mut snapshot = store.open_snapshot(prefixes).await?;
@@ -352,14 +383,14 @@ async fn snapshot_once(store: &dyn Store, kinds: &[RecordKind], out: &Out) -> Re
         if entries.is_empty() {
             break;
         }
-        for entry in entries {
+        for (record, size) in feed.followers.0.turns.read(&entries).await? {
             if filling.records.len() >= CHUNK_RECORDS || bytes >= CHUNK_BYTES {
                 let full = std::mem::replace(&mut filling, chunk(false));
                 send(out, watch_response::Event::SnapshotChunk(full)).await?;
                 bytes = 0;
             }
-            bytes += entry.value.len();
-            filling.records.extend(layout::record(&entry.key, &entry.value, entry.version)?);
+            bytes += size;
+            filling.records.push(record);
         }
     }
     filling.last = true;
