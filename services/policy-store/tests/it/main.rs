@@ -15,6 +15,7 @@ mod full;
 mod groups;
 mod import;
 mod keys;
+mod killed;
 mod life;
 mod matrix;
 mod matrix_rows;

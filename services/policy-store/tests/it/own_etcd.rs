@@ -26,7 +26,7 @@ use crate::{
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// One member, which ends with this.
-struct Etcd {
+pub struct Etcd {
     folder: TempDir,
     client: u16,
     peer: u16,
@@ -40,13 +40,13 @@ impl Drop for Etcd {
 }
 
 impl Etcd {
-    fn new() -> Self {
+    pub fn new() -> Self {
         let sockets = [(); 2].map(|()| TcpListener::bind("127.0.0.1:0").unwrap());
         let [client, peer] = sockets.map(|socket| socket.local_addr().unwrap().port());
         Self { folder: tempfile::tempdir().unwrap(), client, peer, server: None }
     }
 
-    fn start(&mut self, scheme: &str, arguments: &[String]) {
+    pub fn start(&mut self, scheme: &str, arguments: &[String]) {
         let client = format!("{scheme}://127.0.0.1:{}", self.client);
         let peer = format!("http://127.0.0.1:{}", self.peer);
         let log = fs::File::create(self.folder.path().join("log")).unwrap();
@@ -72,14 +72,14 @@ impl Etcd {
         }
     }
 
-    fn kill(&mut self) {
+    pub fn kill(&mut self) {
         if let Some(mut server) = self.server.take() {
             server.kill().unwrap();
             server.wait().unwrap();
         }
     }
 
-    fn place(&self, scheme: &str) -> EtcdPlace {
+    pub fn place(&self, scheme: &str) -> EtcdPlace {
         EtcdPlace {
             endpoints: vec![format!("{scheme}://127.0.0.1:{}", self.client)],
             ..EtcdPlace::default()

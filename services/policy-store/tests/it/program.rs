@@ -85,12 +85,16 @@ impl Program {
     }
 
     pub fn run(&self, flags: &[&str], environment: &[(&str, &str)]) -> Output {
+        self.command(flags, environment).output().unwrap()
+    }
+
+    pub fn command(&self, flags: &[&str], environment: &[(&str, &str)]) -> Command {
         let lines = self.settings.iter().map(|(key, value)| format!("{key} = {value:?}\n"));
         fs::write(self.path("settings.toml"), lines.collect::<String>()).unwrap();
         let mut command = Command::new(env!("CARGO_BIN_EXE_countersign-policy-store"));
         command.env_clear().envs(environment.iter().copied());
         command.arg("--config").arg(self.path("settings.toml")).args(flags);
-        command.output().unwrap()
+        command
     }
 
     /// Runs it to the end that it comes to by itself.

@@ -275,7 +275,7 @@ impl TestStore {
     }
 }
 
-fn claims(
+pub fn claims(
     account: &str,
     role_name: &str,
     role_id: &str,
