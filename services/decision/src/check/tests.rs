@@ -1,9 +1,12 @@
+use std::time::Instant;
+
 use countersign_evaluator::explain;
 use countersign_policy::parse;
 use countersign_proto::{decision::v1::AuthorizeRequest, policy::v1::record::Record as Kind};
 use countersign_serve::ServiceName;
 
 use super::*;
+use crate::convert::Owner;
 use crate::samples::{self, AWS, NOW, OURS, THEIRS, caller, document, session, world};
 
 const ORDER: &str = "arn:aws:orders:eu-west-1:111122223333:order/42";

@@ -192,7 +192,7 @@ fn ask(world: &World, request: AuthorizeRequest, depth: Depth) -> Outcome {
     let call = Call {
         caller: caller(OURS, "Service"),
         source: Some("10.0.0.1".parse().unwrap()),
-        deadline: Instant::now(),
+        deadline: std::time::Instant::now(),
     };
     let who = Who::Principal(format!("arn:aws:iam::{OURS}:user/dave").parse().unwrap());
     let matter = convert::authorize_question(request)
