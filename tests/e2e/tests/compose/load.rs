@@ -16,7 +16,8 @@ use countersign_proto::{
         decision_service_client::DecisionServiceClient,
     },
     policy::v1::{
-        CreateUserRequest, GetUserRequest, policy_store_service_client::PolicyStoreServiceClient,
+        CreateUserRequest, DeleteUserRequest, GetUserRequest,
+        policy_store_service_client::PolicyStoreServiceClient,
     },
     token::v1::token_exchange_service_client::TokenExchangeServiceClient,
 };
@@ -209,6 +210,12 @@ impl Load {
                 if let Err(status) = client.get_user(with_token(message, &self.token)).await {
                     lost.push(format!("{name}: {status}"));
                 }
+            }
+            // An account has 5,000 users at most, and the next test makes its own.
+            let message = DeleteUserRequest { user_name: name.clone(), ..Default::default() };
+            let mut client = PolicyStoreServiceClient::new(self.stores.channels[0].clone());
+            if let Err(status) = client.delete_user(with_token(message, &self.token)).await {
+                lost.push(format!("{name}, when it was deleted: {status}"));
             }
         }
         lost
