@@ -192,10 +192,13 @@ pub async fn open(
         }
         signed.look_at(now, &expected, keys)
     };
-    let revision = &check(&view)?.session.revision;
+    let claims = check(&view)?;
+    let revision = &claims.session.revision;
     // Only once the token is good: else strangers would fill the memory.
     match (&key, came) {
-        (Some(key), Came::ToAsker) => decider.seen_proofs().take(key, now)?,
+        (Some(key), Came::ToAsker) => {
+            decider.seen_proofs().take(key, &claims.session.account, now)?;
+        }
         (Some(_), Came::ToGateway | Came::InQuestion) | (None, _) => {}
     }
     let view = decider.view(revision, deadline).await?;

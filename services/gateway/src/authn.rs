@@ -117,7 +117,8 @@ impl Door {
         let verified = signed.check_shown(now, &expected, &keys, &held).map_err(refused)?;
         // Only once the token is good: else strangers would fill the memory.
         if let Some(key) = &key {
-            self.seen_proofs.take(key, now).map_err(no_proof)?;
+            let account = &verified.claims().session.account;
+            self.seen_proofs.take(key, account, now).map_err(no_proof)?;
         }
         let possession = signed.is_bound().then(|| ProofOfPossession {
             dpop_proof: shown.dpop.unwrap_or_default().to_owned(),

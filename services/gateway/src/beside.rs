@@ -133,7 +133,7 @@ impl Beside {
     /// When it was taken before, or is none.
     pub fn take(&self, seen: &SeenProofs, now: i64) -> Result<(), Refusal> {
         match self.key(now)? {
-            Some(key) => Ok(seen.take(&key, now)?),
+            Some(key) => Ok(seen.take(&key, key.thumbprint(), now)?),
             None => Ok(()),
         }
     }

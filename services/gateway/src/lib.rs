@@ -118,7 +118,6 @@ pub async fn serve(config: Config, listeners: Listeners, shutdown: Shutdown) -> 
     let (replica, follower) = Replica::new(&config.name, &[RecordKind::SigningKey]);
     let keys = Arc::new(Keys::new(replica, config.rotation.clone()));
     let uses = Arc::new(Uses::default());
-    let seen_proofs = Arc::new(SeenProofs::new(MAX_CLAIMS));
     let exchange = Arc::new(Exchange {
         issuer: config.issuer.clone(),
         partition: config.partition.clone(),
@@ -138,13 +137,15 @@ pub async fn serve(config: Config, listeners: Listeners, shutdown: Shutdown) -> 
         decision,
         store: store.clone(),
         keys: keys.clone(),
-        seen_proofs: seen_proofs.clone(),
+        // Apart from the callers' of the door: who may call much must not keep out who exchanges.
+        seen_proofs: Arc::new(SeenProofs::new(MAX_CLAIMS)),
         uses: uses.clone(),
     });
 
     let grpc = GrpcServer::new(FILE_DESCRIPTOR_SET, &[SERVICE_NAME]).await?;
     let mut grpc = grpc.counted_in(&config.metrics);
     let health = grpc.health();
+    let seen_proofs = Arc::new(SeenProofs::new(MAX_CLAIMS));
     let door = Door::new(&config.issuer, config.identities.clone(), keys.clone(), seen_proofs);
     let service = TokenExchangeServiceServer::new(Grpc {
         challenges: Challenges::new(exchange.clone()),

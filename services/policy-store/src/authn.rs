@@ -108,7 +108,8 @@ impl Authenticator {
         let verified = signed.check_shown(now, &expected, &keys, &shown).map_err(refused)?;
         // Only once the token is good: else strangers would fill the memory.
         if let Some(key) = &key {
-            self.seen_proofs.take(key, now).map_err(no_proof)?;
+            let account = &verified.claims().session.account;
+            self.seen_proofs.take(key, account, now).map_err(no_proof)?;
         }
         let claims = verified.claims();
         self.of_this_store(&claims.session.revision).await?;

@@ -18,7 +18,7 @@ const MAX_ACCOUNTS: usize = 1000;
 /// A certificate is some 1.5 KB, and a region has one or two.
 const MAX_PEM_BYTES: u64 = 64 * 1024;
 /// A day: an instance that is set up for this comes soon after it was started.
-const DEFAULT_FIRST_USE: i32 = 86_400;
+const DEFAULT_FIRST_USE: i32 = 900;
 
 /// Whose instances are believed. By default nobody's.
 #[derive(Clone, Default)]
@@ -209,8 +209,8 @@ mod tests {
         }
         let one = "accounts = [\"123456789012\"]\n";
         let with = |more: &str| format!("{one}{more}");
-        check(one, &[], Ok((1, 86_400)));
-        check("accounts = [\"123456789012\", \"210987654321\"]", &[], Ok((2, 86_400)));
+        check(one, &[], Ok((1, 900)));
+        check("accounts = [\"123456789012\", \"210987654321\"]", &[], Ok((2, 900)));
         check(&with("first_use_within_seconds = 0"), &[], Ok((1, 0)));
         check(&with("first_use_within_seconds = -1"), &[], Err("`first_use_within_seconds`"));
         check("", &[], Err("missing field `accounts`"));
@@ -219,7 +219,7 @@ mod tests {
         check("accounts = [123456789012]", &[], Err("malformed"));
         check(&with("regions = [\"us-east-1\"]"), &[], Err("unknown field `regions`"));
         check(&with("certificates = \"nowhere\""), &[], Err("nowhere` cannot be read"));
-        check(&with("certificates = \"certs\""), &[("README", "x")], Ok((1, 86_400)));
+        check(&with("certificates = \"certs\""), &[("README", "x")], Ok((1, 900)));
         check(&with("certificates = \"certs\""), &[("us-x.pem", "x")], Err("no name of a region"));
         check(
             &with("certificates = \"certs\""),

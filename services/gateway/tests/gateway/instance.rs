@@ -121,7 +121,7 @@ async fn an_instance_is_its_first_key() {
     let pinned = system.store.with(|inner| inner.pin_asked.clone()).unwrap();
     assert_eq!(pinned.principal_name, format!("instance/{ID}"));
     assert_eq!(pinned.unique_id, own.thumbprint());
-    assert_eq!(pinned.first_use_within_seconds, 86_400);
+    assert_eq!(pinned.first_use_within_seconds, 900);
     assert!(pinned.launch_time.is_some());
 }
 
