@@ -308,7 +308,7 @@ async fn all(args: AllArgs) -> Result<(), Failed> {
         table(&head, &grown)
     ));
     say(format!(
-        "## Telemetry\n\nTwo decision services of one store. One sends a hundredth of its calls as traces and its metrics every second by OTLP, \
+        "## Telemetry\n\nTwo decision services of one store. One sends a thousandth of its calls as traces and its metrics every second by OTLP, \
          logs JSON, and has its page of metrics read every second; the other tells nothing.\n\n{}",
         telemetry::compared(100_000, rounds, span(2.5)).await?
     ));

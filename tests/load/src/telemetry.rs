@@ -1,4 +1,4 @@
-//! Telemetry on against off: two decision services of one store, in turns. The one that tells sends a hundredth of its calls as traces and
+//! Telemetry on against off: two decision services of one store, in turns. The one that tells sends a thousandth of its calls as traces and
 //! its metrics every second by OTLP, logs JSON at `info`, and has its page of metrics read every second; the other tells nothing.
 //!
 //! The collector is a stand-in on loopback, which takes everything and keeps nothing; that it was sent something is checked.
@@ -36,7 +36,7 @@ use crate::{
 /// Between two reports, and two readings of the page.
 const EVERY: Duration = Duration::from_secs(1);
 /// What the programs have, unless told otherwise.
-const SHARE: f64 = 0.01;
+const SHARE: f64 = 0.001;
 
 /// Tells of everything, as the programs do.
 ///

@@ -94,7 +94,7 @@ const COMMON: &[Setting] = &[
         "SHARE",
         "Of the calls that do not say whether they are traced, the share that is: 0 to 1",
     )
-    .or("0.01"),
+    .or("0.001"),
     Setting::one("metrics-every", "SECONDS", "Between two reports of metrics by OTLP").or("15"),
     Setting::one("log", "FILTER", "What to log, to standard error")
         .or("warn,countersign=info,countersign_decision=warn"),
