@@ -29,7 +29,6 @@ fn methods() -> Vec<(u16, String)> {
 }
 
 #[test]
-#[ignore = "it takes Docker and the images: tests/run compose"]
 fn every_rpc_refuses_a_caller_without_credentials() {
     let files = Files::copied();
     let ca = files.ca().display().to_string();

@@ -67,13 +67,11 @@ async fn each_is(faults: &[Fault], what: &str) {
 
 /// FAULTS.md F22, of everything.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore = "it takes Docker and the images: tests/run compose"]
 async fn each_container_is_restarted_under_load() {
     each_is(&[Fault::Restarted], "F22, each of ten containers restarted").await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore = "it takes Docker and the images: tests/run compose"]
 async fn each_container_is_killed_and_cut_off_under_load() {
     let faults = [Fault::Killed, Fault::CutOff];
     each_is(&faults, "each of ten containers killed, then cut off for 8 s").await;

@@ -27,7 +27,6 @@ fn answer(finished: Finished) -> Value {
 }
 
 #[test]
-#[ignore = "it takes Docker and the images: tests/run compose"]
 fn a_person_with_grpcurl_exchanges_writes_and_asks() {
     let files = Files::copied();
     let exchanged = grpcurl(&files, 7403, &format!("{GATEWAY}/Exchange"), "", &files.proof());

@@ -26,7 +26,6 @@ fn started(etcd: &[&str]) -> (Option<i32>, String) {
 }
 
 #[test]
-#[ignore = "it takes Docker and the images: tests/run compose"]
 fn an_etcd_that_refuses_is_said() {
     let client = ["--etcd-cert", "/etcd-tls/tls.crt", "--etcd-key", "/etcd-tls/tls.key"];
     let services = ["--etcd-cert", "/tls/tls.crt", "--etcd-key", "/tls/tls.key"];

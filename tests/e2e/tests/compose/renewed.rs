@@ -11,7 +11,6 @@ const ROUNDS: u32 = 4;
 
 /// FAULTS.md F18, with certificates beside the signing keys.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore = "it takes Docker and the images: tests/run compose"]
 async fn certificates_and_signing_keys_are_renewed_under_load() {
     let load = Load::begun(Files::copied()).await;
     let read_again = log_lines("the certificates were read again");
