@@ -256,14 +256,7 @@ impl Exchange {
         self.keys.signer(now)?;
         let caller = self.sts.ask(&proof).await?;
         caller.arn().clone_into(&mut account.principal);
-        let question = Question {
-            asked,
-            caller: &caller,
-            challenged: true,
-            source,
-            marks: &asked.marks,
-            possession: None,
-        };
+        let question = Question { challenged: true, ..Question::of(asked, &caller, source) };
         let heard = self.keys.heard();
         let granted = self.authorize(&question, heard.as_ref(), account).await?;
         account.service_principal.clone_from(&granted.service_principal);
@@ -294,12 +287,9 @@ impl Exchange {
         let marks = asked.marks.clone().handed_on(&session)?;
         let possession = asked.beside.of_tokens([&session]);
         let question = Question {
-            asked,
-            caller: &caller,
-            challenged: false,
-            source,
             marks: &marks,
             possession: possession.as_ref(),
+            ..Question::of(asked, &caller, source)
         };
         let heard = self.keys.heard();
         let granted = self.authorize(&question, heard.as_ref(), account).await?;
@@ -322,14 +312,7 @@ impl Exchange {
 
         // Whether the proof is worth spending; nothing is minted from this answer. What this gateway has heard of, such as a role made a
         // moment ago, the decision service must have heard of too.
-        let question = Question {
-            asked,
-            caller: &caller,
-            challenged: false,
-            source,
-            marks: &asked.marks,
-            possession: None,
-        };
+        let question = Question::of(asked, &caller, source);
         let heard = self.keys.heard();
         self.authorize(&question, heard.as_ref(), account).await?;
         let spent = self.consume(proof).await?;
@@ -565,42 +548,12 @@ struct Question<'a> {
     possession: Option<&'a ProofOfPossession>,
 }
 
-#[cfg(test)]
-mod tests {
-    use countersign_serve::Fault;
-
-    use super::*;
-
-    #[test]
-    fn the_later_revision() {
-        let check = |key: &str, decision: &str, expected: Option<&str>| {
-            let found =
-                later(&key.parse().unwrap(), &decision.parse().unwrap()).map(ToString::to_string);
-            assert_eq!(found.ok().as_deref(), expected, "{key} {decision}");
-        };
-        check("s:1", "s:2", Some("s:2"));
-        check("s:2", "s:1", Some("s:2"));
-        check("s:2", "s:2", Some("s:2"));
-        check("s:1", "t:2", None);
-    }
-
-    #[test]
-    fn m4_an_exchange_from_nowhere_is_refused() {
-        let fault = Fault::from(&known(None).unwrap_err());
-        assert_eq!((fault.code(), fault.reason()), (Code::PermissionDenied, "NoSourceAddress"));
-        assert_eq!(known("10.0.0.1".parse().ok()).unwrap(), "10.0.0.1");
-    }
-
-    #[test]
-    fn m5_an_answer_from_before_the_floor_is_none() {
-        let check = |have: &str, floor: &str, expected: Option<&str>| {
-            let outcome = reached(&have.parse().unwrap(), &floor.parse().unwrap());
-            let reason = outcome.err().map(|refusal| Fault::from(&refusal).reason().to_owned());
-            assert_eq!(reason.as_deref(), expected, "{have} {floor}");
-        };
-        check("s:2", "s:2", None);
-        check("s:3", "s:2", None);
-        check("s:1", "s:2", Some("ServiceFailure"));
-        check("t:3", "s:2", Some("OtherStore"));
+impl<'a> Question<'a> {
+    /// Of a caller that showed no token of ours: the session is marked as was asked, and there is no possession to show on.
+    fn of(asked: &'a Asked, caller: &'a ProvenCaller, source: &'a str) -> Self {
+        Self { asked, caller, challenged: false, source, marks: &asked.marks, possession: None }
     }
 }
+
+#[cfg(test)]
+mod tests;

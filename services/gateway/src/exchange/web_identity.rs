@@ -19,14 +19,7 @@ impl Exchange {
         let caller = ProvenCaller::of_web_identity(shown, &self.partition, &asked.role_account);
         account.principal = caller.name();
         self.keys.signer(now)?;
-        let question = Question {
-            asked,
-            caller: &caller,
-            challenged: false,
-            source,
-            marks: &asked.marks,
-            possession: None,
-        };
+        let question = Question::of(asked, &caller, source);
         let heard = self.keys.heard();
         let granted = self.authorize(&question, heard.as_ref(), account).await?;
         if granted.pin_required || !granted.service_principal.is_empty() {

@@ -262,7 +262,7 @@ pub const ELSEWHERE: &[(u8, Elsewhere)] = &[
     (79, Test("tests/harness/tests/bound.rs", "a_caller_shows_a_proof_of_its_key")),
     (80, Test("services/decision/tests/service/bound.rs", "a_token_bound_to_a_key")),
     (80, Test("tests/harness/tests/bound.rs", "a_caller_shows_the_certificate_of_its_connection")),
-    (81, Test("services/gateway/src/keys.rs", "nothing_is_signed_without_a_lease")),
+    (81, Test("services/gateway/src/keys/tests.rs", "nothing_is_signed_without_a_lease")),
     (81, Test(TOKEN, "attack_81_rotation")),
     (
         81,
